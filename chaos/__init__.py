@@ -1,0 +1,1 @@
+"""Faults, drivers, simulator, workloads, checkers."""

@@ -1,0 +1,251 @@
+"""The Rust crate's boundary: bytes in, bytes out. This file is its specification.
+
+OPAQUE and group functions raise ValueError on malformed input (wrong length, non-canonical or
+identity element) and release the GIL where they are heavy. Raft entry points turn a Rust panic
+into an abort of the process with a reason on stderr: an exception would leave a poisoned core.
+"""
+
+from collections.abc import Sequence
+
+__version__: str
+
+# ---------------------------------------------------------------- encoding, signatures, group
+
+def enc(label: str, fields: Sequence[bytes]) -> bytes:
+    """crypto.md's enc, the label given without its prefix."""
+
+def ed25519_public_key(seed: bytes) -> bytes:
+    """32-byte seed -> 32-byte public key (RFC 8032)."""
+
+def ed25519_sign(seed: bytes, message: bytes) -> bytes:
+    """64-byte signature (RFC 8032)."""
+
+def ed25519_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """ed25519-dalek `verify_strict`; False for any malformed input, never raises for content."""
+
+def ed25519_is_usable(public_key: bytes) -> bool:
+    """True for a canonical public key that is not weak (small order)."""
+
+def element_is_valid(element: bytes) -> bool:
+    """True for 32 bytes that are a canonical ristretto255 element and not the identity."""
+
+# ---------------------------------------------------------------- threshold OPRF (crypto.md)
+
+SubsetPrfs = Sequence[tuple[bytes, bytes]]
+"""[(A, PRF(oprf/A, "oprf-subset", registration_id))]: A as ascending seat bytes, b"\\x01\\x02\\x04";
+64 PRF bytes. Exactly the C(n-1, n-t) sets of size n-t+1 that contain the seat."""
+
+def threshold_share(seat: int, n: int, t: int, subset_prfs: SubsetPrfs, element: bytes) -> bytes:
+    """S_j = k_j·element, 32 bytes."""
+
+def threshold_share_proven(
+    cluster_id: bytes,
+    registration_id: bytes,
+    seat: int,
+    n: int,
+    t: int,
+    subset_prfs: SubsetPrfs,
+    element: bytes,
+) -> tuple[bytes, bytes, bytes]:
+    """(share 32, K_j = k_j·G 32, DLEQ proof 64) for a registration start; w fresh and random."""
+
+def threshold_verify(
+    cluster_id: bytes,
+    registration_id: bytes,
+    seat: int,
+    element: bytes,
+    share: bytes,
+    point: bytes,
+    proof: bytes,
+) -> bool:
+    """True when share = k·element and point = k·G for one k; False for any malformed input."""
+
+def threshold_combine(shares: Sequence[tuple[int, bytes]]) -> bytes:
+    """Lagrange at 0 over exactly the given distinct (seat, 32-byte element) pairs: the evaluation.
+
+    The caller gives exactly t of them. Raises ValueError on a repeated seat or identity result.
+    """
+
+def threshold_consistent(t: int, shares: Sequence[tuple[int, bytes]]) -> bool:
+    """True when all given elements (more than t of them) lie on one polynomial of degree t-1."""
+
+def threshold_liars(t: int, shares: Sequence[tuple[int, bytes]]) -> tuple[bytes | None, list[int]]:
+    """(evaluation, liars): the single largest consistent set of at least t+1 shares and the
+    seats outside it; (None, []) when no such set exists or it is not unique."""
+
+# ---------------------------------------------------------------- OPAQUE server (RFC 9807)
+
+def opaque_derive_key_pair(seed: bytes) -> tuple[bytes, bytes]:
+    """RFC 9807 DeriveDiffieHellmanKeyPair of a 32-byte seed: (private 32, public 32)."""
+
+def opaque_registration_response(evaluated: bytes, server_public_key: bytes) -> bytes:
+    """64 bytes."""
+
+def opaque_ke2(
+    ke1: bytes,
+    record: bytes,
+    evaluated: bytes,
+    server_private_key: bytes,
+    server_public_key: bytes,
+) -> bytes:
+    """KE2 (320 bytes) for KE1 (96), record (192) and the evaluated element (32); empty context,
+    identities = public keys, fresh masking nonce, server nonce and key share each time."""
+
+# ---------------------------------------------------------------- OPAQUE client (opaque-ke 4)
+
+def opaque_registration_start(password: bytes) -> tuple[bytes, bytes]:
+    """(client state, request 32). The state holds the blind: keep it 0600, never log it."""
+
+def opaque_registration_finish(
+    state: bytes, password: bytes, response: bytes, *, hazmat_identity_ksf: bool = False
+) -> tuple[bytes, bytes, bytes]:
+    """(record 192, export_key 64, server public key 32). Runs Argon2id (64 MiB, GIL released)."""
+
+def opaque_login_start(password: bytes) -> tuple[bytes, bytes]:
+    """(client state, KE1 96)."""
+
+def opaque_login_finish(
+    state: bytes, password: bytes, ke2: bytes, *, hazmat_identity_ksf: bool = False
+) -> tuple[bytes, bytes]:
+    """(export_key 64, server public key 32).
+
+    Raises OpaqueOpenError when KE2 does not open: a wrong password or a wrong share.
+    """
+
+class OpaqueOpenError(Exception):
+    """The envelope or the server's MAC did not verify under this password."""
+
+# ---------------------------------------------------------------- Raft (raft-rs 0.7)
+
+Entry = tuple[int, int, int, bytes]
+"""(index, term, kind, data); kind 0 normal, 1 ConfChange, 2 ConfChangeV2."""
+
+class ProposalDropped(Exception):
+    """Not the leader, a transfer is under way, or the uncommitted log is too large."""
+
+class Ready:
+    """What one group wants done, in the order of raft-host.md step 5. Plain values."""
+
+    number: int
+    must_sync: bool
+    messages: list[tuple[int, bytes]]
+    """(to, message): send now."""
+    persisted_messages: list[tuple[int, bytes]]
+    """(to, message): hold until this Ready is durable."""
+    hard_state: tuple[int, int, int] | None
+    """(term, vote, commit) when changed."""
+    entries: list[Entry]
+    """To append; entries from the first one's index on are replaced."""
+    committed: list[Entry]
+    snapshot: bytes | None
+    """The manifest of a snapshot to install before everything else."""
+    leader: int | None
+    """The group's leader after this Ready, 0 for none, when soft state changed; else None."""
+    role: int | None
+    """0 follower, 1 candidate, 2 leader, 3 pre-candidate, when soft state changed; else None."""
+
+class GroupStatus:
+    role: int
+    term: int
+    vote: int
+    leader: int
+    commit: int
+    applied: int
+    first_index: int
+    last_index: int
+    transferring_to: int
+    voters: list[int]
+    learners: list[int]
+    progress: list[tuple[int, int, int, bool, int]]
+    """Leader only: (node, matched, next_idx, recent_active, state: 0 probe, 1 replicate,
+    2 snapshot)."""
+
+class MultiRaft:
+    """All Raft groups of one node; one thread only (a second thread aborts the process)."""
+
+    def __init__(
+        self,
+        node_id: int,
+        *,
+        heartbeat_tick: int,
+        election_tick: int,
+        min_election_tick: int,
+        max_election_tick: int,
+        max_size_per_msg: int,
+        max_inflight: int,
+        max_uncommitted: int,
+        max_committed_per_ready: int,
+    ) -> None: ...
+    def add_group(
+        self,
+        shard: int,
+        *,
+        term: int,
+        vote: int,
+        commit: int,
+        applied: int,
+        truncated_index: int,
+        truncated_term: int,
+        voters: Sequence[int],
+        learners: Sequence[int],
+        entries: Sequence[Entry],
+    ) -> None:
+        """Load one group as stored: ConfState as of `applied`, entries from truncated_index+1 on.
+
+        Raises ValueError when truncated_index ≤ applied ≤ commit ≤ last index does not hold.
+        """
+    def shards(self) -> list[int]: ...
+    def step_frame(
+        self, from_node: int, messages: Sequence[tuple[int, bytes]]
+    ) -> list[tuple[int, bytes, bytes]]:
+        """Step (shard, message) pairs that came over `from_node`'s link.
+
+        MsgSnapshot is not stepped but returned as (shard, manifest, message) for the stager.
+        MsgHup, MsgBeat, MsgPropose, MsgReadIndex, MsgReadIndexResp, MsgUnreachable, MsgSnapStatus,
+        MsgCheckQuorum from the wire are dropped.
+
+        Raises ValueError ("cut the link") on an undecodable message, an unknown shard, `from`
+        other than from_node or `to` other than this node; earlier ones of the frame are stepped.
+        """
+    def peek(self, message: bytes) -> tuple[int, int, int, int, int, int, int]:
+        """(kind, from, to, term, index, log_term, commit) of one message, for checks before step."""
+    def step_snapshot(self, shard: int, message: bytes) -> bool:
+        """Step a MsgSnapshot whose file is staged and checked; False when raft declined it."""
+    def tick_all(self) -> list[int]:
+        """One tick for every group; returns the shards that now have_ready."""
+    def campaign(self, shard: int) -> None: ...
+    def propose(self, shard: int, data: bytes) -> tuple[int, int]:
+        """Append one entry as leader: (term, index). Raises ProposalDropped."""
+    def propose_conf_change(self, shard: int, data: bytes) -> tuple[int, int]:
+        """An encoded ConfChangeV2. Raises ProposalDropped."""
+    def apply_conf_change(self, shard: int, kind: int, data: bytes) -> tuple[list[int], list[int]]:
+        """Apply a committed kind 1 or 2 entry: the new (voters, learners)."""
+    def transfer_leader(self, shard: int, to: int) -> None: ...
+    def report_unreachable(self, shard: int, node: int) -> None: ...
+    def report_snapshot(self, shard: int, node: int, ok: bool) -> None: ...
+    def has_ready(self) -> list[int]:
+        """Ascending shards with something to do."""
+    def ready(self, shard: int) -> Ready:
+        """Take the Ready and update the RAM log (snapshot reset, truncate, append) and hard state."""
+    def advance_append_async(self, shard: int) -> None:
+        """End of step 5 for the Ready taken last."""
+    def on_persist_ready(self, shard: int, number: int) -> None: ...
+    def advance_apply_to(self, shard: int, index: int) -> None: ...
+    def compact(self, shard: int, index: int) -> None:
+        """Cut the RAM log: entries ≤ index go. Never above applied."""
+    def set_snapshot(
+        self, shard: int, manifest: bytes, index: int, term: int,
+        voters: Sequence[int], learners: Sequence[int],
+    ) -> None:
+        """Offer a built snapshot to followers that need one."""
+    def clear_snapshot(self, shard: int) -> None: ...
+    def snapshots_wanted(self) -> list[tuple[int, int]]:
+        """(shard, node) pairs for which raft asked for a snapshot since the last call."""
+    def status(self, shard: int) -> GroupStatus: ...
+    def election_timeout(self, shard: int) -> tuple[int, int]:
+        """(randomized_election_timeout, election_elapsed) in ticks."""
+    def set_election_timeout(self, shard: int, ticks: int) -> None: ...
+    def term_at(self, shard: int, index: int) -> int | None: ...
+
+def encode_conf_change(changes: Sequence[tuple[int, int]]) -> bytes:
+    """ConfChangeV2 bytes of (kind: 0 add voter, 1 remove, 2 add learner; node) pairs."""

@@ -1,0 +1,1 @@
+"""PKCS#11: keys, PRF, sealing, ceremony and provisioning, probe, health."""

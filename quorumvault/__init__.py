@@ -1,0 +1,1 @@
+"""Quorumvault for those who use it: client SDK, backup client, command line."""
