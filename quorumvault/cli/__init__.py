@@ -1,0 +1,66 @@
+"""The command line ``quorumvault`` (design section 8).
+
+Data goes to stdout, talk to stderr. Heavy packages are imported by the command that needs them,
+so that `--help` and the nodes of a demo start quickly.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from quorumvault.cli import certs, cluster, demo, hsm, node, record
+from quorumvault.cli.exits import Exit, Failure
+
+app = typer.Typer(
+    name="quorumvault",
+    help="A backup-key vault in five data centers: one password, ten guesses.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(cluster.app, name="cluster", help="Create a cluster; see how it is.")
+app.add_typer(node.app, name="node", help="Run one vault node.")
+app.add_typer(hsm.app, name="hsm", help="Initialise and provision a data center's HSM.")
+app.add_typer(certs.app, name="certs", help="Issue and show certificates.")
+app.add_typer(record.app, name="record", help="Keep a backup key in the vault; get it back.")
+app.command("demo")(demo.demo)
+app.command("bench")(demo.bench)
+
+
+def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature
+    if show:
+        from importlib.metadata import version  # noqa: PLC0415 - only for --version
+
+        sys.stdout.write(f"quorumvault {version('quorumvault')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[  # noqa: ARG001 - acted on by its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """A backup-key vault in five data centers: one password, ten guesses."""
+
+
+def main() -> None:
+    """Run one command; a known failure is one line on stderr and its exit code."""
+    try:
+        app()
+    except Failure as failure:
+        sys.stderr.write(f"quorumvault: {failure}\n")
+        sys.exit(failure.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(Exit.UNEXPECTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m quorumvault.cli`` is ``quorumvault``."""
+
+from quorumvault.cli import main
+
+main()
