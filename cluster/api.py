@@ -1,0 +1,288 @@
+"""What a node asks of its Raft host: results, verdicts, status, and the host itself as a Protocol.
+
+The node and the runtime are written against `VaultHost`; `cluster.host.Host` is the one that
+exists. Everything is called on the loop thread; every callback comes on it, never from inside the
+call that registered it. I12 lives in the difference of `NotAppended` and `Unknown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+from uuid import UUID
+
+from msgspec import Struct
+
+from cluster.commands import Command, Outcome
+from cluster.ledger import LedgerRow
+from cluster.record import Record
+from cluster.types import AttemptId, Era, Index, NodeId, RecordId, RegistrationId, Seat, ShardId, Term
+
+
+class HostStopped(Exception):  # noqa: N818 - it says what happened, and the node ends with it
+    """The host met something that it must not survive; the process exits non-zero, one line."""
+
+
+class Shape(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the host needs of cluster.json, and who it is."""
+
+    cluster_id: UUID
+    node_id: NodeId
+    seats: Mapping[NodeId, Seat]
+    """Every founding node; all are voters."""
+    shards: int
+    limit: int
+    grace_s: float
+    threshold: int
+
+
+class Applied(Struct, frozen=True):
+    """The command was applied here; `outcome` is of its own index."""
+
+    outcome: Outcome
+    shard: ShardId
+    index: Index
+    sends: int
+    """How often the command was sent towards a log; after more than one, `replayed` is unknown."""
+    jumped: bool
+    """A snapshot jumped over an earlier send: `replayed` is unknown."""
+
+
+class NotAppended(Struct, frozen=True):
+    """It provably is in no log and never will be: charged `no`. `busy` means 429."""
+
+    reason: str
+
+
+class Unknown(Struct, frozen=True):
+    """It was sent and its fate is not known here: charged `unknown`."""
+
+    reason: str
+    sends: int
+
+
+ProposalResult = Applied | NotAppended | Unknown
+
+
+class Proposal(Protocol):
+    """A command under way."""
+
+    def cancel(self) -> None:
+        """Nobody waits any more: `done` is not called, nothing more is sent."""
+        ...
+
+
+class Give(Struct, frozen=True):
+    """Compute the share, for exactly this registration and era."""
+
+    registration_id: RegistrationId
+    era: Era
+
+
+class Wait(Struct, frozen=True):
+    """Not charged here yet, or charged and not durable: ask again after `watch` fires."""
+
+
+class LaterEra(Struct, frozen=True):
+    """The record is beyond the era asked for."""
+
+    era: Era
+
+
+class LedgerFull(Struct, frozen=True):
+    """This node's ledger gives no more shares for this registration before a proof."""
+
+
+class NotAGiver(Struct, frozen=True):
+    """This node is no share-giver of the shard now."""
+
+    reason: str
+
+
+class Refused(Struct, frozen=True):
+    """Never, for this attempt."""
+
+    reason: str
+
+
+ShareVerdict = Give | Wait | LaterEra | LedgerFull | NotAGiver | Refused
+
+
+class Giver(Struct, frozen=True):
+    """A share-giver heard within 2 s (this node itself with rtt 0)."""
+
+    node_id: NodeId
+    seat: Seat
+    rtt_ms: float
+
+
+class GroupReport(Struct, frozen=True):
+    """One shard as this node sees it."""
+
+    shard: ShardId
+    role: str
+    """follower | candidate | leader | pre-candidate."""
+    leader: NodeId
+    """0: none known."""
+    term: Term
+    commit: Index
+    applied: Index
+    first_index: Index
+    last_index: Index
+    records: int
+    hash_index: Index
+    hash: str
+    """Hex state hash at `hash_index`, the last exchanged point."""
+    stamped: bool
+    """The HSM stamp covers this shard's (term, vote)."""
+    lags: Mapping[NodeId, int]
+    """Leader only: entries that each peer is behind."""
+    catching_up: bool
+    """A snapshot is being fetched or staged."""
+
+
+class PeerReport(Struct, frozen=True):
+    """One other node as this node sees it."""
+
+    node_id: NodeId
+    seat: Seat
+    connected: bool
+    rtt_ms: float | None
+    last_contact_ms: float | None
+    hsm: bool
+    share_giver_shards: int
+    draining: bool
+
+
+class Counters(Struct):
+    """Since start; for metrics."""
+
+    turns: int = 0
+    batches: int = 0
+    entries_applied: int = 0
+    commands_applied: int = 0
+    proposals: int = 0
+    forwards_sent: int = 0
+    forwards_received: int = 0
+    nacks_sent: int = 0
+    nacks_received: int = 0
+    resends: int = 0
+    frames_sent: int = 0
+    frames_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    frames_dropped: int = 0
+    ticks: int = 0
+    stamps: int = 0
+    stamp_failures: int = 0
+    snapshots_built: int = 0
+    snapshots_installed: int = 0
+    snapshots_failed: int = 0
+    elections_won: int = 0
+    barriers: int = 0
+
+
+class HostStatus(Struct, frozen=True):
+    """Everything that admin, console, metrics and tests may see. No secrets in it."""
+
+    node_id: NodeId
+    incarnation: int
+    stepping: bool
+    """False until two other voters returned this node's marks, and while not stamped."""
+    waiting_for: str
+    """Why `stepping` is False, or empty."""
+    hsm: bool
+    draining: bool
+    groups: tuple[GroupReport, ...]
+    peers: tuple[PeerReport, ...]
+    hash_agreement: bool
+    alarms: tuple[str, ...]
+    """Newest last, at most 32."""
+    counters: Counters
+    batch_in_flight_ms: float
+    """Age of the batch on disk now; 0.0 when none. Not ready at 2,000, exit at 30,000."""
+    proposals: int
+    """Commands of this node whose fate is open."""
+
+
+class VaultHost(Protocol):
+    """The host of all Raft groups of one node."""
+
+    # ---- driver (runtime): after any of these the driver sees to it that `turn` runs soon.
+    def start(self) -> None:
+        """Begin: write the incarnation, stamp it, then speak. Call once."""
+        ...
+
+    def on_frame(self, sender: NodeId, payload: bytes) -> None:
+        """One whole host frame from the authenticated peer."""
+        ...
+
+    def on_link_up(self, peer: NodeId) -> None:
+        """Our link to `peer` can carry frames."""
+        ...
+
+    def on_link_down(self, peer: NodeId) -> None:
+        """Our link to `peer` is gone."""
+        ...
+
+    def on_tick(self) -> None:
+        """Every 50 ms; missed ones are dropped."""
+        ...
+
+    def turn(self) -> None:
+        """One turn of raft-host.md. The host calls `wake` (handed in) whenever it wants one."""
+        ...
+
+    # ---- node
+    def propose(
+        self,
+        command: Command,
+        *,
+        timeout_s: float,
+        done: Callable[[ProposalResult], None],
+        shard: ShardId | None = None,
+    ) -> Proposal:
+        """Have `command` applied; `shard` for Barrier only, others go where record_id says."""
+        ...
+
+    def view(self, record_id: RecordId) -> tuple[Record | None, Index]:
+        """The record as applied here, and the shard's applied index."""
+        ...
+
+    def ledger_row(self, record_id: RecordId) -> LedgerRow | None:
+        """This node's durable ledger row."""
+        ...
+
+    def share_verdict(
+        self, record_id: RecordId, era: Era, attempt_id: AttemptId
+    ) -> ShareVerdict:
+        """May this node give its share for the attempt, now? (I1, I2, I3)."""
+        ...
+
+    def want_share(self, record_id: RecordId) -> None:
+        """Somebody waits for a share of this record: make its ledger row durable soon."""
+        ...
+
+    def watch(self, record_id: RecordId, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after each apply to the record, and after durability; returns the off."""
+        ...
+
+    def share_givers(self, shard: ShardId) -> list[Giver]:
+        """Nearest first, this node included if it is one."""
+        ...
+
+    def set_hsm(self, *, working: bool) -> None:
+        """The HSM came or went (health check of the node)."""
+        ...
+
+    def status(self) -> HostStatus:
+        """A consistent picture; cheap enough for once a second."""
+        ...
+
+    def drain(self, done: Callable[[], None]) -> None:
+        """Refuse new proposals, hand leadership over; `done` when no group is led here or at 5 s."""
+        ...
+
+    def stop(self) -> None:
+        """Nothing more is sent or called back."""
+        ...
