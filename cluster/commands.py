@@ -193,7 +193,7 @@ MAX_COMMAND_BYTES = 2048
 """The largest is Register: 1,332 sealed bytes, three ids and its frame."""
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Command)
+_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 
 
 def encode_command(command: Command) -> bytes:
