@@ -1,0 +1,146 @@
+"""Creation of a cluster: once, offline, on one air-gapped machine (design section 6).
+
+It writes what every data center gets (``cluster.json``, the authority's certificate), what each
+gets for itself (its certificate, its encrypted seat package) and returns what only custodians get
+(the SLIP-39 shares, which it never writes). Nothing of it runs in a node.
+
+::
+
+    DIR/cluster.json              the same file for every node
+    DIR/ca.pem                    the authority's certificate, for nodes and clients
+    DIR/offline/ca.key            the authority's key: keep it offline
+    DIR/nodes/<id>/cert.pem, key.pem
+    DIR/operator/cert.pem, key.pem
+    DIR/seats/seat-<j>.package    readable only with three custodians' words
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from cluster import certificates
+from cluster.cluster_file import ClusterFile, NodeEntry, parse, save
+from engines.encoding import b64u_encode
+from hsm import ceremony
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+CERTIFICATE_DAYS: Final = 398
+"""Over a year, so that a yearly renewal has a month of slack."""
+DEFAULT_SHARDS: Final = 16
+DEFAULT_LIMIT: Final = 10
+DEFAULT_GRACE_S: Final = 120
+LOCAL_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
+
+
+class CreationRefused(Exception):  # noqa: N818 - a refusal, not a fault
+    """The directory already holds a cluster; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Created:
+    """A new cluster: its public file, and the custodians' words by seat (five lists of words)."""
+
+    cluster: ClusterFile
+    shares: Mapping[int, Sequence[str]]
+
+
+def operator_uri(cluster_id: uuid.UUID, name: str) -> str:
+    """The identity in an operator's certificate."""
+    return f"quorumvault://{cluster_id}/operator/{name}"
+
+
+def node_uri(cluster_id: uuid.UUID, node_id: int) -> str:
+    """The identity in a node's certificate."""
+    return f"quorumvault://{cluster_id}/node/{node_id}"
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Create a file that only its owner reads (0600); never overwrites one."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+
+
+def host_of(address: str) -> str:
+    """The host of ``host:port`` or ``[v6]:port``."""
+    return address.rpartition(":")[0].strip("[]")
+
+
+def create(
+    directory: Path,
+    *,
+    name: str,
+    nodes: Sequence[NodeEntry],
+    shards: int = DEFAULT_SHARDS,
+    limit: int = DEFAULT_LIMIT,
+    grace_s: int = DEFAULT_GRACE_S,
+    threshold: int = 3,
+) -> Created:
+    """Draw all keys, issue all certificates and write the directory.
+
+    Raises:
+        CreationRefused: `directory` already holds a cluster.json.
+        ClusterFileError: the nodes or numbers are not a valid cluster.
+
+    """
+    if (directory / "cluster.json").exists():
+        raise CreationRefused(
+            f"{directory} already holds a cluster.json: a cluster is created once; "
+            "choose an empty directory for another one"
+        )
+    cluster_id = uuid.uuid4()
+    drawn = ceremony.draw(cluster_id, seats=len(nodes), threshold=threshold)
+    cluster = ClusterFile(
+        version=1,
+        cluster_id=cluster_id,
+        name=name,
+        shards=shards,
+        limit=limit,
+        grace_s=grace_s,
+        threshold=threshold,
+        nodes=tuple(nodes),
+        check_values={key: value.hex() for key, value in drawn.check_values.items()},
+        opaque_public_key=b64u_encode(drawn.opaque_public_key),
+    )
+    parse(msgspec.json.encode(cluster))  # refuse mistakes before anything is written
+    authority = certificates.create_authority(name)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_private(directory / "offline" / "ca.key", authority.key_pem)
+    (directory / "ca.pem").write_bytes(authority.cert_pem)
+    for entry in nodes:
+        hosts = {host_of(a) for a in (entry.peer, entry.client, entry.admin)} | set(LOCAL_HOSTS)
+        issued = certificates.issue(
+            authority,
+            uri=node_uri(cluster_id, entry.id),
+            hosts=sorted(hosts),
+            days=CERTIFICATE_DAYS,
+            server=True,
+            client=True,
+        )
+        folder = directory / "nodes" / str(entry.id)
+        write_private(folder / "key.pem", issued.key_pem)
+        (folder / "cert.pem").write_bytes(issued.cert_pem)
+        write_private(
+            directory / "seats" / f"seat-{entry.seat}.package", drawn.packages[entry.seat]
+        )
+    operator = certificates.issue(
+        authority,
+        uri=operator_uri(cluster_id, "operator"),
+        hosts=(),
+        days=CERTIFICATE_DAYS,
+        server=False,
+        client=True,
+    )
+    write_private(directory / "operator" / "key.pem", operator.key_pem)
+    (directory / "operator" / "cert.pem").write_bytes(operator.cert_pem)
+    save(directory / "cluster.json", cluster)  # last: its presence means that all is written
+    return Created(cluster, drawn.shares)

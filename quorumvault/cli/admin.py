@@ -1,0 +1,105 @@
+"""How the command line talks to the nodes' admin listeners: mutual TLS, role operator."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from quorumvault.cli.exits import Exit, Failure
+
+REQUEST_TIMEOUT_S: Final = 3.0
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    """A node whose admin listener did not answer, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """The operator's way in: one admin URL per node id, and the operator's certificate."""
+
+    nodes: dict[str, dict[str, Any]]
+    urls: dict[str, str]
+    context: ssl.SSLContext
+
+    @classmethod
+    def from_connection(cls, path: Path) -> Access:
+        """Read a connection file (design section 8).
+
+        Raises:
+            Failure: the file is missing, malformed or has no admin access.
+
+        """
+        try:
+            data = json.loads(path.read_text("utf-8"))
+            admin = data["admin"]
+            nodes = {
+                str(entry["node"]): {"seat": entry["seat"], "dc": entry["dc"]}
+                for entry in data["endpoints"]
+            }
+            urls = dict(zip(nodes, admin["urls"], strict=True))
+            context = ssl.create_default_context(cafile=data["ca_file"])
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.load_cert_chain(admin["cert_file"], admin["key_file"])
+        except OSError as error:
+            raise Failure(
+                f"{error.filename or path}: {error.strerror}; "
+                "give the connection file of a running cluster with --connection",
+                Exit.USAGE,
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise Failure(
+                f"{path} is not a connection file with admin access ({error!r}); "
+                "use the one that the cluster wrote at start",
+                Exit.USAGE,
+            ) from error
+        return cls(nodes, urls, context)
+
+    def _call(self, url: str, method: str) -> dict[str, Any] | Unreachable:
+        if not url.startswith("https://"):
+            return Unreachable(f"{url}: admin URLs are https")
+        request = urllib.request.Request(url, method=method)  # noqa: S310 - https only, checked
+        try:
+            with urllib.request.urlopen(  # noqa: S310 - https only, checked above
+                request, timeout=REQUEST_TIMEOUT_S, context=self.context
+            ) as answer:
+                body = answer.read(MAX_ANSWER_BYTES)
+            parsed = json.loads(body)
+        except urllib.error.URLError as error:
+            return Unreachable(str(error.reason))
+        except (OSError, ValueError) as error:
+            return Unreachable(str(error) or type(error).__name__)
+        return parsed if isinstance(parsed, dict) else Unreachable("the answer is not an object")
+
+    def statuses(self) -> dict[str, dict[str, Any] | Unreachable]:
+        """Every node's own status, asked at once."""
+        with ThreadPoolExecutor(len(self.urls)) as pool:
+            answers = pool.map(
+                lambda url: self._call(f"{url}/v1/status", "GET"), self.urls.values()
+            )
+            return dict(zip(self.urls, answers, strict=True))
+
+    def drain(self, node: str) -> None:
+        """Ask one node to drain.
+
+        Raises:
+            Failure: no such node, or it does not answer.
+
+        """
+        if node not in self.urls:
+            raise Failure(
+                f"no node {node!r} in this cluster; it has {', '.join(self.urls)}", Exit.NOT_FOUND
+            )
+        answer = self._call(f"{self.urls[node]}/v1/drain", "POST")
+        if isinstance(answer, Unreachable):
+            raise Failure(f"node {node}: {answer.reason}", Exit.CONNECTION)

@@ -1,0 +1,155 @@
+"""``quorumvault cluster``: create one, see how it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from quorumvault.cli import admin
+from quorumvault.cli.exits import Exit, Failure
+from quorumvault.cli.overview import Overview, overview
+
+if TYPE_CHECKING:
+    from cluster.cluster_file import NodeEntry
+
+app = typer.Typer(no_args_is_help=True)
+
+PEER_PORT: Final = 7443
+CLIENT_PORT: Final = 8443
+ADMIN_PORT: Final = 9443
+OPS_PORT: Final = 9090
+
+
+class Format(StrEnum):
+    """How a result is written to stdout."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def _entries(nodes: list[str]) -> list[NodeEntry]:
+    from cluster.cluster_file import NodeEntry  # noqa: PLC0415 - heavy
+
+    entries = []
+    for number, text in enumerate(nodes, start=1):
+        dc, at, host = text.partition("@")
+        if not (dc and at and host):
+            raise Failure(f"--node {text!r}: write it as DC@HOST", Exit.USAGE)
+        address = f"[{host}]" if ":" in host else host
+        entries.append(
+            NodeEntry(
+                id=number,
+                seat=number,
+                dc=dc,
+                peer=f"{address}:{PEER_PORT}",
+                client=f"{address}:{CLIENT_PORT}",
+                admin=f"{address}:{ADMIN_PORT}",
+                ops=f"{address}:{OPS_PORT}",
+            )
+        )
+    return entries
+
+
+@app.command("create")
+def create(
+    directory: Annotated[Path, typer.Argument(help="An empty or new directory.")],
+    name: Annotated[str, typer.Option("--name", help="The cluster's name; tokens name it as aud.")],
+    node: Annotated[
+        list[str],
+        typer.Option("--node", help="DC@HOST, once per data center; five of them, seat 1 first."),
+    ],
+    shards: Annotated[int, typer.Option(help="Raft groups; fixed for ever.")] = 16,
+    limit: Annotated[int, typer.Option(help="Guesses until the key is gone; fixed.")] = 10,
+    grace: Annotated[int, typer.Option(help="Seconds of grace on the last guess; fixed.")] = 120,
+    shares_dir: Annotated[
+        Path | None,
+        typer.Option(help="Write each custodian's words to a 0600 file here, not to stdout."),
+    ] = None,
+) -> None:
+    """Create a cluster: keys, seat packages, certificates. Once, offline, before any node runs."""
+    from cluster.cluster_file import ClusterFileError  # noqa: PLC0415 - heavy
+    from node import creation  # noqa: PLC0415 - heavy
+
+    try:
+        created = creation.create(
+            directory,
+            name=name,
+            nodes=_entries(node),
+            shards=shards,
+            limit=limit,
+            grace_s=grace,
+        )
+    except creation.CreationRefused as refused:
+        raise Failure(str(refused), Exit.CONFLICT) from refused
+    except ClusterFileError as error:
+        raise Failure(str(error), Exit.USAGE) from error
+    for seat, words in sorted(created.shares.items()):
+        for custodian, mnemonic in enumerate(words, start=1):
+            if shares_dir is None:
+                sys.stdout.write(f"seat {seat}, custodian {custodian}: {mnemonic}\n")
+            else:
+                path = shares_dir / f"seat-{seat}-custodian-{custodian}.words"
+                creation.write_private(path, mnemonic.encode() + b"\n")
+    typer.echo(
+        f"Cluster {created.cluster.cluster_id} is written to {directory}. Each data center gets "
+        "cluster.json, ca.pem, its own nodes/<id> and its own seat package; each custodian gets "
+        "one share per seat, any three of which open that package. Then move offline/ca.key "
+        "away and wipe this machine.",
+        err=True,
+    )
+
+
+def _print_table(found: Overview) -> None:
+    from rich.console import Console  # noqa: PLC0415 - heavy
+    from rich.table import Table  # noqa: PLC0415 - heavy
+
+    console = Console(soft_wrap=False)
+    many = "node" if found.failures_tolerated == 1 else "nodes"
+    console.print(f"{found.verdict}: {found.failures_tolerated} more {many} may fail", style="bold")
+    for reason in found.why:
+        console.print(f"  - {reason}", markup=False)
+    table = Table("node", "DC", "seat", "ready", "leads", "lag", "HSM", "state hash", "problem")
+    for line in found.nodes:
+        table.add_row(
+            line.node, line.dc, str(line.seat),
+            ("yes" if line.ready else "no") if line.reachable else "no answer",
+            str(line.leads), "-" if line.lag is None else str(line.lag),
+            line.hsm, line.state_hash, line.problem,
+        )  # fmt: skip
+    console.print(table)
+    shards = Table("shard", "leader", "term", "commit", "applied", "state hash")
+    for shard in found.shards:
+        shards.add_row(
+            str(shard.shard), shard.leader or "none", str(shard.term),
+            str(shard.commit), str(shard.applied), shard.state_hash,
+        )  # fmt: skip
+    console.print(shards)
+
+
+@app.command("status")
+def status(
+    connection: Annotated[
+        Path,
+        typer.Option(
+            "--connection", envvar="QUORUMVAULT_CONNECTION", help="The cluster's connection file."
+        ),
+    ],
+    output: Annotated[Format, typer.Option("--output", "-o", help="table or json.")] = Format.TABLE,
+) -> None:
+    """Show every node and shard, and how many more nodes may fail.
+
+    Exit code 0 when healthy, 4 when degraded, 5 without a quorum.
+    """
+    access = admin.Access.from_connection(connection)
+    found = overview(access.nodes, access.statuses())
+    if output is Format.JSON:
+        sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
+    else:
+        _print_table(found)
+    codes = {"healthy": Exit.OK, "degraded": Exit.DEGRADED, "no-quorum": Exit.NO_QUORUM}
+    raise typer.Exit(codes[found.verdict])
