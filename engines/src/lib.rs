@@ -1,12 +1,23 @@
 //! The two engines behind a narrow bytes-in, bytes-out boundary (design section 4):
-//! Raft (`multiraft`) and everything that touches group elements (`enc`, `threshold`,
-//! `opaque_server`, `opaque_client`, `sign`). What each function takes, returns and raises
-//! is written once, in `_engines.pyi`.
+//! Raft (`multiraft`) and everything that touches group elements (`group`, `threshold`, `dleq`,
+//! `opaque_server`, `opaque_client`), with the encoding and the signatures that go with it
+//! (`enc`, `sign`). What each function takes, returns and raises is written once, in
+//! `_engines.pyi`; `boundary` turns these pure modules into that interface and decides nothing.
 
-use pyo3::prelude::*;
+pub mod dleq;
+pub mod enc;
+pub mod group;
+pub mod opaque_client;
+pub mod opaque_server;
+pub mod sign;
+pub mod threshold;
 
-#[pymodule]
-fn _engines(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+#[cfg(feature = "python")]
+mod boundary;
+
+#[cfg(feature = "python")]
+#[pyo3::pymodule]
+fn _engines(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+    boundary::register(module)?;
     Ok(())
 }
