@@ -42,7 +42,7 @@ def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature
 @app.callback()
 def _root(
     *,
-    version: Annotated[  # noqa: ARG001 - acted on by its callback
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:

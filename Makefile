@@ -1,0 +1,52 @@
+# One command each: `make demo` shows the vault at work, `make test` checks everything.
+# Both set up what they need: system packages, the environment in .venv, the Rust crate.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+TEST_STAMP := $(VENV)/.ready-dev
+SOURCES := pyproject.toml requirements.lock engines/Cargo.toml engines/Cargo.lock $(wildcard engines/src/*.rs)
+
+.PHONY: demo test lint format lock system clean
+.DEFAULT_GOAL := demo
+
+demo: $(STAMP)
+	@$(BIN)/quorumvault demo $(ARGS)
+
+test: $(TEST_STAMP) lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" cargo test --locked --quiet --manifest-path engines/Cargo.toml
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(TEST_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(TEST_STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+system:
+	@deploy/system-packages.sh
+
+$(STAMP): $(SOURCES)
+	@deploy/system-packages.sh
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up the environment in $(VENV); the first time this takes some minutes."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(TEST_STAMP): $(STAMP) requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Needs uv (pip install uv). Both files pin every package with its hashes.
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) target dist
