@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeVar
 
 from cluster.types import NodeId
@@ -184,3 +185,22 @@ class SnapshotFiles(Protocol):
     def names(self) -> Sequence[str]:
         """Every file there, sorted."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All seams of one host.
+
+    `wake` asks the driver for a turn soon. Any exception that leaves a host call or callback ends
+    the process with its text.
+    """
+
+    clock: Clock
+    disk: Disk
+    store: Store
+    worker: Worker
+    network: Network
+    stamper: Stamper
+    files: SnapshotFiles
+    random: Random
+    wake: Callable[[], None]

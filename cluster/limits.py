@@ -1,0 +1,111 @@
+"""Every bound of the Raft host, with its unit and reason; relations are checked at import.
+
+The numbers are those of the constants table, measured at round trips of 100-400 ms; change one
+only with a reason.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cluster.types import check
+
+MS: Final = 1_000_000
+"""Nanoseconds in a millisecond."""
+SECOND: Final = 1_000_000_000
+MIB: Final = 1 << 20
+
+# ---- Raft time, in ticks
+TICK_MS: Final = 50
+HEARTBEAT_TICKS: Final = 4
+ELECTION_TICKS: Final = 12
+"""check-quorum period: a leader without a quorum for so long steps down."""
+MIN_ELECTION_TICKS: Final = 16
+ELECTION_GAP_TICKS: Final = 8
+"""Between the slots of two seats: more than a round trip of 400 ms, so that slots do not split."""
+MAX_ELECTION_TICKS: Final = 64
+ELECTION_SLOTS: Final = 5
+
+# ---- Raft sizes
+MAX_MESSAGE_BYTES: Final = 16 * 1024
+"""Larger append messages are merged by raft-rs beyond every bound (1 MiB x 256 made 129 MB)."""
+MAX_INFLIGHT_MESSAGES: Final = 256
+MAX_UNCOMMITTED_BYTES: Final = 8 * MIB
+MAX_COMMITTED_BYTES: Final = MIB
+
+# ---- entries and proposals
+MAX_ENTRY_COMMANDS: Final = 256
+MAX_ENTRY_BYTES: Final = 64 * 1024
+MAX_OPEN_COMMANDS: Final = 1024
+"""Per shard: at the proposer, and again at the leader; then `busy` (429)."""
+PROPOSER_DEADLINE_S: Final = 8.0
+RESEND_NS: Final = SECOND
+"""At least a second, or a slow cluster is fed its own load again."""
+NACK_PAUSE_NS: Final = 50 * MS
+"""A refused command waits one tick: the leader that refused it must be replaced or known first."""
+
+# ---- frames
+FRAME_BYTES: Final = MIB
+"""A frame is closed when it reaches this; one item may go beyond by at most its own size."""
+MAX_FRAME_BYTES: Final = 8 * MIB
+"""Larger frames from a peer are refused; the longest single item is far below."""
+TURN_INPUT_BYTES: Final = 4 * MIB
+"""Inbound bytes taken per turn, so that ticks are never starved."""
+MAX_INBOX_BYTES: Final = 32 * MIB
+"""Waiting inbound bytes per peer; beyond it whole frames are dropped, as on a full link."""
+
+# ---- beats
+BEAT_NS: Final = 500 * MS
+GIVER_NS: Final = 2 * SECOND
+"""A share-giver not heard for so long is none."""
+
+# ---- durability
+LAZY_PUTS_NS: Final = 100 * MS
+"""Commit and applied positions may be durable so much later (nothing is promised on them)."""
+STAMP_RETRY_NS: Final = SECOND
+MAX_HELD_MESSAGES: Final = 1024
+"""Per unstamped shard; the oldest go first (Raft repeats what matters)."""
+
+# ---- log
+LOG_CUT_BYTES: Final = 4 * MIB
+LOG_CUT_ENTRIES: Final = 10_000
+LOG_KEEP_ENTRIES: Final = 2_000
+CUT_KEYS_PER_TURN: Final = 10_000
+ERASE_NS: Final = 540 * SECOND
+"""The log is cut within ten minutes after an Activate, Delete or Expire; one minute to spare."""
+
+# ---- snapshots
+SNAPSHOT_STALL_NS: Final = 60 * SECOND
+SNAPSHOT_PROGRESS_NS: Final = SECOND
+SNAPSHOT_REUSE_NS: Final = 600 * SECOND
+"""An offered snapshot stops compaction for at most so long."""
+SNAPSHOT_HOLD_BYTES: Final = 256 * MIB
+"""…and for at most so much log."""
+STAGE_RECORDS_PER_BATCH: Final = 2_000
+MAX_SNAPSHOT_BYTES: Final = 64 * 1024 * MIB
+
+# ---- hashes
+HASH_EVERY: Final = 1024
+HASHES_KEPT: Final = 8
+HASH_PERIOD_NS: Final = 10 * SECOND
+HASH_PATIENCE_NS: Final = 10 * SECOND
+"""How long a disagreement waits for the other voters' word before it counts against us."""
+
+# ---- leadership
+DRAIN_NS: Final = 5 * SECOND
+SPREAD_PERIOD_NS: Final = 5 * SECOND
+SPREAD_HEALTHY_NS: Final = 30 * SECOND
+SPREAD_LAG_ENTRIES: Final = 64
+GRACE_PERIOD_NS: Final = 250 * MS
+MAX_ALARMS: Final = 32
+
+check(ELECTION_TICKS > HEARTBEAT_TICKS, "limits: a follower must outwait several heartbeats")
+check(MIN_ELECTION_TICKS >= ELECTION_TICKS, "limits: raft-rs demands min >= election_tick")
+check(
+    MIN_ELECTION_TICKS + ELECTION_GAP_TICKS * (ELECTION_SLOTS - 1) + 1 < MAX_ELECTION_TICKS,
+    "limits: the last election slot must fit below the maximum",
+)
+check(MAX_ENTRY_BYTES < MAX_UNCOMMITTED_BYTES, "limits: one entry must fit into the window")
+check(LOG_KEEP_ENTRIES < LOG_CUT_ENTRIES, "limits: a cut must remove something")
+check(FRAME_BYTES * 2 < MAX_FRAME_BYTES, "limits: own frames must pass the peer's check")
+check(GIVER_NS > 3 * BEAT_NS, "limits: one lost beat must not unmake a share-giver")
