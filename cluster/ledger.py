@@ -188,16 +188,28 @@ def _fault(row: LedgerRow) -> str | None:
 def after(
     rules: Rules,
     record_id: bytes,
-    row: LedgerRow,
+    row: LedgerRow | None,
     command: RecordCommand,
     outcome: RecordOutcome,
-) -> Moved:
-    """Move a row (NO_ROW when none is stored) with one applied command; store it if it is new.
+) -> tuple[LedgerRow | None, Alarm | None]:
+    """Move a row (None: none is stored) with one applied command; to be stored if it is new.
 
     Raises:
         InvariantError: the outcome is not one of this command.
 
     """
+    before = NO_ROW if row is None else row
+    moved, alarm = _after(rules, record_id, before, command, outcome)
+    return (row if moved is before else moved), alarm
+
+
+def _after(
+    rules: Rules,
+    record_id: bytes,
+    row: LedgerRow,
+    command: RecordCommand,
+    outcome: RecordOutcome,
+) -> Moved:
     match command, outcome:
         case Register(), RegisterOutcome():
             return row, None
