@@ -1,0 +1,164 @@
+"""What the bytes of a node's store mean: MACs, per-table sums, and how damage is told (I9, I11).
+
+LMDB notices neither a flipped bit nor a vanished key. So every value is stored as
+`mac[16] ‖ value`, the MAC over table, key and value under K_state (crypto.md, stored value MAC);
+and every table has a sum: the number of its rows and the sum mod 2^128 of their MACs, written in
+the same transaction as the rows. A row that is changed, moved, lost or brought back breaks one or
+the other; both are checked over the whole store before a node starts from it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Final
+
+from cluster.ports import TABLES, Table
+from engines.encoding import enc, u16, u32, u64
+
+FORMAT_VERSION: Final = 1
+MAGIC: Final = b"quorumvault-store"
+MAC_BYTES: Final = 16
+SUM_MODULUS: Final = 1 << (8 * MAC_BYTES)
+STATE_KEY_BYTES: Final = 32
+MAX_KEY_BYTES: Final = 511
+"""LMDB's own limit; ours have at most 43."""
+
+STORE_TABLE: Final = "store"
+"""The store's own rows: its format and the sums of the tables."""
+FORMAT_KEY: Final = b"format"
+ALL_TABLES: Final = (*TABLES, STORE_TABLE)
+
+REPLACE_NODE: Final = (
+    "this node must not go on with it: check the disk, keep the directory for inspection, and "
+    "replace the node"
+)
+
+
+class StoreError(Exception):
+    """The store cannot be used; one line that says why and what to do."""
+
+
+class StoreInUseError(StoreError):
+    """Another process has it open."""
+
+
+class StoreForeignError(StoreError):
+    """Not a store of ours, or of a newer program."""
+
+
+class StoreWrongKeyError(StoreError):
+    """Its MACs were made with another node's key."""
+
+
+class StoreDamagedError(StoreError):
+    """Stored bytes are not what was written."""
+
+
+class CommitFailedError(StoreError):
+    """A batch did not become durable; the process must end."""
+
+
+class Macs:
+    """Computes the MAC of a stored value; holds K_state and never shows it."""
+
+    __slots__ = ("_key", "_prefixes")
+
+    def __init__(self, state_key: bytes) -> None:
+        if len(state_key) != STATE_KEY_BYTES:
+            raise StoreError(f"the state key has {len(state_key)} bytes, not {STATE_KEY_BYTES}")
+        self._key = state_key
+        # enc("state", table, …) up to its second field: the count says three, the rest follows.
+        self._prefixes = {table: _prefix(table) for table in ALL_TABLES}
+
+    def mac(self, table: str, key: bytes, value: bytes) -> bytes:
+        """HMAC-SHA-256(K_state, enc("state", table, key, value))[:16]."""
+        message = b"".join(
+            (self._prefixes[table], u32(len(key)), key, u32(len(value)), value),
+        )
+        return hmac.digest(self._key, message, "sha256")[:MAC_BYTES]
+
+    def open(self, table: str, key: bytes, stored: bytes) -> bytes:
+        """The value inside `stored`.
+
+        Raises:
+            StoreDamagedError: the MAC is not that of this table, key and value.
+
+        """
+        value = stored[MAC_BYTES:]
+        if not hmac.compare_digest(self.mac(table, key, value), stored[:MAC_BYTES]):
+            raise StoreDamagedError(
+                f"the stored value of table {table!r}, key {key.hex()} is not what was written "
+                f"(its MAC is wrong): {REPLACE_NODE}",
+            )
+        return value
+
+
+@dataclass(slots=True)
+class TableSum:
+    """How many rows a table has, and the sum of their MACs."""
+
+    rows: int = 0
+    total: int = 0
+
+    def add(self, stored: bytes) -> None:
+        """Count one stored value in."""
+        self.rows += 1
+        self.total = (self.total + int.from_bytes(stored[:MAC_BYTES], "big")) % SUM_MODULUS
+
+    def remove(self, stored: bytes) -> None:
+        """Take one stored value out."""
+        self.rows -= 1
+        self.total = (self.total - int.from_bytes(stored[:MAC_BYTES], "big")) % SUM_MODULUS
+
+    def encode(self) -> bytes:
+        """24 bytes: u64 rows ‖ u128 total."""
+        return u64(self.rows) + self.total.to_bytes(MAC_BYTES, "big")
+
+    @classmethod
+    def decode(cls, data: bytes) -> TableSum:
+        """Undo `encode`; the MAC has already vouched for `data`."""
+        return cls(int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big"))
+
+
+def sum_key(table: Table) -> bytes:
+    """Where a table's sum stands in the store's own table."""
+    return b"sum/" + table.encode()
+
+
+def format_row() -> bytes:
+    """The value under FORMAT_KEY: magic and version, readable without the key."""
+    return MAGIC + u16(FORMAT_VERSION)
+
+
+def check_format(macs: Macs, stored: bytes | None, place: str) -> None:
+    """Tell foreign, newer and other-keyed stores from ours.
+
+    Raises:
+        StoreForeignError: not our magic, or a version that this program does not read.
+        StoreWrongKeyError: ours, but its MAC was made with another key.
+
+    """
+    row = (stored or b"")[MAC_BYTES:]
+    if stored is None or not row.startswith(MAGIC) or len(row) != len(format_row()):
+        raise StoreForeignError(
+            f"store {place} holds no Quorumvault store: give the node its own data directory",
+        )
+    version = int.from_bytes(row[len(MAGIC) :], "big")
+    if version != FORMAT_VERSION:
+        raise StoreForeignError(
+            f"store {place} has format {version}, this program reads {FORMAT_VERSION}: "
+            "run the version that wrote it",
+        )
+    try:
+        macs.open(STORE_TABLE, FORMAT_KEY, stored)
+    except StoreDamagedError as error:
+        raise StoreWrongKeyError(
+            f"store {place} was written with another node's state key: "
+            "put directory and HSM token of the same node together",
+        ) from error
+
+
+def _prefix(table: str) -> bytes:
+    empty = enc("state", table.encode(), b"", b"")
+    return empty[: -2 * len(u32(0))]
