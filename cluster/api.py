@@ -13,10 +13,21 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from cluster.cluster_file import ClusterFile
 from cluster.commands import Command, Outcome
 from cluster.ledger import LedgerRow
 from cluster.record import Record
-from cluster.types import AttemptId, Era, Index, NodeId, RecordId, RegistrationId, Seat, ShardId, Term
+from cluster.types import (
+    AttemptId,
+    Era,
+    Index,
+    NodeId,
+    RecordId,
+    RegistrationId,
+    Seat,
+    ShardId,
+    Term,
+)
 
 
 class HostStopped(Exception):  # noqa: N818 - it says what happened, and the node ends with it
@@ -34,6 +45,25 @@ class Shape(Struct, frozen=True, forbid_unknown_fields=True):
     limit: int
     grace_s: float
     threshold: int
+
+    @classmethod
+    def of(cls, cluster: ClusterFile, node_id: NodeId) -> Shape:
+        """The shape of a cluster file as node `node_id` sees it.
+
+        Raises:
+            ClusterFileError: no node has this id.
+
+        """
+        cluster.node(node_id)
+        return cls(
+            cluster_id=cluster.cluster_id,
+            node_id=node_id,
+            seats={entry.id: entry.seat for entry in cluster.nodes},
+            shards=cluster.shards,
+            limit=cluster.limit,
+            grace_s=float(cluster.grace_s),
+            threshold=cluster.threshold,
+        )
 
 
 class Applied(Struct, frozen=True):
@@ -253,9 +283,7 @@ class VaultHost(Protocol):
         """This node's durable ledger row."""
         ...
 
-    def share_verdict(
-        self, record_id: RecordId, era: Era, attempt_id: AttemptId
-    ) -> ShareVerdict:
+    def share_verdict(self, record_id: RecordId, era: Era, attempt_id: AttemptId) -> ShareVerdict:
         """May this node give its share for the attempt, now? (I1, I2, I3)."""
         ...
 

@@ -1,0 +1,44 @@
+"""What one log entry holds: the commands of one turn, each with the node that proposed it.
+
+The version is the first byte that a reader sees; a node that meets an unknown version or command
+in its log stops, since it cannot know the state any more (design section 5).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+ENTRY_VERSION: Final = 1
+
+Sent = tuple[int, int, int, bytes]
+"""(origin node, its incarnation, its sequence number, encoded command)."""
+
+
+class EntryData(
+    Struct, frozen=True, array_like=True, tag=ENTRY_VERSION, forbid_unknown_fields=True
+):
+    """The data of one normal entry; a new leader's own entry is empty instead."""
+
+    commands: list[Sent]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(EntryData)
+
+
+def encode_entry(commands: list[Sent]) -> bytes:
+    """The bytes that the leader appends."""
+    return _encoder.encode(EntryData(commands))
+
+
+def decode_entry(data: bytes) -> list[Sent]:
+    """The commands in their order; none for a new leader's empty entry.
+
+    Raises:
+        msgspec.DecodeError: malformed or of an unknown version; the node stops.
+
+    """
+    return _decoder.decode(data).commands if data else []
