@@ -14,10 +14,13 @@ pub mod threshold;
 
 #[cfg(feature = "python")]
 mod boundary;
+#[cfg(feature = "python")]
+mod multiraft;
 
 #[cfg(feature = "python")]
 #[pyo3::pymodule]
 fn _engines(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
     boundary::register(module)?;
+    multiraft::register(module)?;
     Ok(())
 }

@@ -1,0 +1,503 @@
+//! All Raft groups of one node behind one Python object (I4, I8). `_engines.pyi` says what each
+//! call takes, returns and raises; raft-host.md says in which order the host makes them.
+//!
+//! - `group`: one group and the order of calls that raft-rs 0.7 needs;
+//! - `storage`: its log in RAM, and snapshots only as the host built them;
+//! - `wire`: which messages a peer may have stepped;
+//! - `guard`: a panic or a second thread ends the process.
+//!
+//! No clock, disk, socket or hash map: the same calls give the same results, but for the
+//! election timeouts, which the host overrides.
+
+mod group;
+mod guard;
+mod storage;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::thread::{self, ThreadId};
+
+use prost::Message as _;
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use raft::eraftpb::{Entry, Message, MessageType};
+use raft::Config;
+
+use group::{Group, PeerProgress, Refusal, Taken};
+use storage::Stored;
+use wire::Inbound;
+
+create_exception!(
+    engines._engines,
+    ProposalDropped,
+    PyException,
+    "Not the leader, a transfer is under way, or the uncommitted log is too large."
+);
+
+/// (index, term, kind, data)
+type PyEntry<'py> = (u64, u64, i32, Bound<'py, PyBytes>);
+/// (shard, manifest, message)
+type PyStaged<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+#[pyclass(frozen, get_all, name = "Ready", module = "engines._engines")]
+struct PyReady {
+    number: u64,
+    must_sync: bool,
+    messages: Py<PyList>,
+    persisted_messages: Py<PyList>,
+    hard_state: Option<(u64, u64, u64)>,
+    entries: Py<PyList>,
+    committed: Py<PyList>,
+    snapshot: Option<Py<PyBytes>>,
+    leader: Option<u64>,
+    role: Option<u8>,
+}
+
+#[pyclass(frozen, get_all, module = "engines._engines")]
+struct GroupStatus {
+    role: u8,
+    term: u64,
+    vote: u64,
+    leader: u64,
+    commit: u64,
+    applied: u64,
+    first_index: u64,
+    last_index: u64,
+    transferring_to: u64,
+    voters: Vec<u64>,
+    learners: Vec<u64>,
+    progress: Vec<PeerProgress>,
+}
+
+struct Core {
+    config: Config,
+    groups: BTreeMap<u64, Group>,
+}
+
+impl Core {
+    fn group(&mut self, shard: u64) -> Result<&mut Group, Refusal> {
+        self.groups
+            .get_mut(&shard)
+            .ok_or_else(|| Refusal::Value(format!("unknown shard {shard}")))
+    }
+
+    fn with_ready(&self) -> Vec<u64> {
+        let ready = self.groups.iter().filter(|(_, group)| group.has_ready());
+        ready.map(|(shard, _)| *shard).collect()
+    }
+}
+
+#[pyclass(frozen, module = "engines._engines")]
+struct MultiRaft {
+    home: ThreadId,
+    core: Mutex<Core>,
+}
+
+impl MultiRaft {
+    fn enter<T>(
+        &self,
+        entry: &'static str,
+        body: impl FnOnce(&mut Core) -> Result<T, Refusal>,
+    ) -> PyResult<T> {
+        if thread::current().id() != self.home {
+            guard::stop(
+                entry,
+                "called from a second thread, one thread owns all groups",
+            );
+        }
+        guard::or_abort(entry, || {
+            let mut core = self.core.try_lock().expect("a call inside another call");
+            body(&mut core)
+        })
+        .map_err(|refusal| raised(entry, refusal))
+    }
+}
+
+fn raised(entry: &str, refusal: Refusal) -> PyErr {
+    match refusal {
+        Refusal::Value(why) => PyValueError::new_err(format!("MultiRaft.{entry}: {why}")),
+        Refusal::Order(why) => PyRuntimeError::new_err(format!("MultiRaft.{entry}: {why}")),
+        Refusal::Dropped(why) => ProposalDropped::new_err(format!("MultiRaft.{entry}: {why}")),
+    }
+}
+
+#[pymethods]
+impl MultiRaft {
+    #[new]
+    #[pyo3(signature = (node_id, *, heartbeat_tick, election_tick, min_election_tick,
+        max_election_tick, max_size_per_msg, max_inflight, max_uncommitted,
+        max_committed_per_ready))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        node_id: u64,
+        heartbeat_tick: usize,
+        election_tick: usize,
+        min_election_tick: usize,
+        max_election_tick: usize,
+        max_size_per_msg: u64,
+        max_inflight: usize,
+        max_uncommitted: u64,
+        max_committed_per_ready: u64,
+    ) -> PyResult<Self> {
+        let config = Config {
+            id: node_id,
+            heartbeat_tick,
+            election_tick,
+            min_election_tick,
+            max_election_tick,
+            max_size_per_msg,
+            max_inflight_msgs: max_inflight,
+            max_uncommitted_size: max_uncommitted,
+            max_committed_size_per_ready: max_committed_per_ready,
+            pre_vote: true,
+            check_quorum: true,
+            batch_append: true,
+            // Followers learn of a commit at once, so that they can serve.
+            skip_bcast_commit: false,
+            // Anything else can deadlock elections.
+            priority: 0,
+            ..Config::default()
+        };
+        config
+            .validate()
+            .map_err(|error| PyValueError::new_err(format!("MultiRaft: {error}")))?;
+        let core = Mutex::new(Core {
+            config,
+            groups: BTreeMap::new(),
+        });
+        Ok(MultiRaft {
+            home: thread::current().id(),
+            core,
+        })
+    }
+
+    #[pyo3(signature = (shard, *, term, vote, commit, applied, truncated_index, truncated_term,
+        voters, learners, entries))]
+    #[allow(clippy::too_many_arguments)]
+    fn add_group(
+        &self,
+        shard: u64,
+        term: u64,
+        vote: u64,
+        commit: u64,
+        applied: u64,
+        truncated_index: u64,
+        truncated_term: u64,
+        voters: Vec<u64>,
+        learners: Vec<u64>,
+        entries: Vec<PyEntry<'_>>,
+    ) -> PyResult<()> {
+        let entries = entries.iter().map(entry_from).collect();
+        self.enter("add_group", |core| {
+            if core.groups.contains_key(&shard) {
+                return Err(Refusal::Value(format!("shard {shard} is already here")));
+            }
+            let stored = Stored {
+                term,
+                vote,
+                commit,
+                applied,
+                truncated_index,
+                truncated_term,
+                voters,
+                learners,
+                entries,
+            };
+            core.groups
+                .insert(shard, Group::load(&core.config, stored)?);
+            Ok(())
+        })
+    }
+
+    fn shards(&self) -> PyResult<Vec<u64>> {
+        self.enter("shards", |core| Ok(core.groups.keys().copied().collect()))
+    }
+
+    fn step_frame<'py>(
+        &self,
+        py: Python<'py>,
+        from_node: u64,
+        messages: Vec<(u64, Bound<'py, PyBytes>)>,
+    ) -> PyResult<Vec<PyStaged<'py>>> {
+        let staged = self.enter("step_frame", |core| {
+            let to = core.config.id;
+            let mut staged = Vec::new();
+            for (shard, message) in messages {
+                let cut = |why| Refusal::Value(format!("cut the link to node {from_node}: {why}"));
+                let group = core
+                    .groups
+                    .get_mut(&shard)
+                    .ok_or_else(|| cut(format!("unknown shard {shard}")))?;
+                match wire::admit(message.as_bytes(), from_node, to)
+                    .map_err(|why| cut(format!("shard {shard}: {why}")))?
+                {
+                    Inbound::Step(inner) => group.step(inner)?,
+                    Inbound::Stage(snapshot) => staged.push((shard, snapshot.data, message)),
+                    Inbound::Drop => (),
+                }
+            }
+            Ok(staged)
+        })?;
+        let with_manifest = staged
+            .into_iter()
+            .map(|(shard, manifest, message)| (shard, PyBytes::new(py, &manifest), message));
+        Ok(with_manifest.collect())
+    }
+
+    fn peek(&self, message: &[u8]) -> PyResult<(i32, u64, u64, u64, u64, u64, u64)> {
+        self.enter("peek", |_| {
+            let m = wire::decode(message).map_err(Refusal::Value)?;
+            Ok((
+                m.msg_type, m.from, m.to, m.term, m.index, m.log_term, m.commit,
+            ))
+        })
+    }
+
+    fn step_snapshot(&self, shard: u64, message: &[u8]) -> PyResult<bool> {
+        self.enter("step_snapshot", |core| {
+            let to = core.config.id;
+            let group = core.group(shard)?;
+            let message = wire::decode(message).map_err(Refusal::Value)?;
+            if message.get_msg_type() != MessageType::MsgSnapshot || message.to != to {
+                return Err(Refusal::Value(format!("not a snapshot for node {to}")));
+            }
+            wire::check_snapshot(&message).map_err(Refusal::Value)?;
+            group.step_snapshot(message)
+        })
+    }
+
+    fn tick_all(&self) -> PyResult<Vec<u64>> {
+        self.enter("tick_all", |core| {
+            for (shard, group) in &mut core.groups {
+                group.check_free().map_err(|refusal| at(*shard, refusal))?;
+            }
+            for group in core.groups.values_mut() {
+                group.tick()?;
+            }
+            Ok(core.with_ready())
+        })
+    }
+
+    fn campaign(&self, shard: u64) -> PyResult<()> {
+        self.enter("campaign", |core| core.group(shard)?.campaign())
+    }
+
+    fn propose(&self, shard: u64, data: &[u8]) -> PyResult<(u64, u64)> {
+        self.enter("propose", |core| core.group(shard)?.propose(data))
+    }
+
+    fn propose_conf_change(&self, shard: u64, data: &[u8]) -> PyResult<(u64, u64)> {
+        self.enter("propose_conf_change", |core| {
+            core.group(shard)?.propose_conf_change(data)
+        })
+    }
+
+    fn apply_conf_change(
+        &self,
+        shard: u64,
+        kind: i32,
+        data: &[u8],
+    ) -> PyResult<(Vec<u64>, Vec<u64>)> {
+        self.enter("apply_conf_change", |core| {
+            core.group(shard)?.apply_conf_change(kind, data)
+        })
+    }
+
+    fn transfer_leader(&self, shard: u64, to: u64) -> PyResult<()> {
+        self.enter("transfer_leader", |core| {
+            core.group(shard)?.transfer_leader(to)
+        })
+    }
+
+    fn report_unreachable(&self, shard: u64, node: u64) -> PyResult<()> {
+        self.enter("report_unreachable", |core| {
+            core.group(shard)?.report_unreachable(node)
+        })
+    }
+
+    fn report_snapshot(&self, shard: u64, node: u64, ok: bool) -> PyResult<()> {
+        self.enter("report_snapshot", |core| {
+            core.group(shard)?.report_snapshot(node, ok)
+        })
+    }
+
+    fn has_ready(&self) -> PyResult<Vec<u64>> {
+        self.enter("has_ready", |core| Ok(core.with_ready()))
+    }
+
+    fn ready(&self, py: Python<'_>, shard: u64) -> PyResult<PyReady> {
+        let taken = self.enter("ready", |core| core.group(shard)?.ready())?;
+        ready_to_python(py, taken)
+    }
+
+    fn advance_append_async(&self, shard: u64) -> PyResult<()> {
+        self.enter("advance_append_async", |core| {
+            core.group(shard)?.advance_append_async()
+        })
+    }
+
+    fn on_persist_ready(&self, shard: u64, number: u64) -> PyResult<()> {
+        self.enter("on_persist_ready", |core| {
+            core.group(shard)?.on_persist_ready(number)
+        })
+    }
+
+    fn advance_apply_to(&self, shard: u64, index: u64) -> PyResult<()> {
+        self.enter("advance_apply_to", |core| {
+            core.group(shard)?.advance_apply_to(index)
+        })
+    }
+
+    fn compact(&self, shard: u64, index: u64) -> PyResult<()> {
+        self.enter("compact", |core| core.group(shard)?.compact(index))
+    }
+
+    fn set_snapshot(
+        &self,
+        shard: u64,
+        manifest: &[u8],
+        index: u64,
+        term: u64,
+        voters: Vec<u64>,
+        learners: Vec<u64>,
+    ) -> PyResult<()> {
+        self.enter("set_snapshot", |core| {
+            let members = wire::conf_state(voters, learners);
+            core.group(shard)?
+                .set_snapshot(manifest.to_vec(), (index, term), members)
+        })
+    }
+
+    fn clear_snapshot(&self, shard: u64) -> PyResult<()> {
+        self.enter("clear_snapshot", |core| {
+            core.group(shard)?.clear_snapshot();
+            Ok(())
+        })
+    }
+
+    fn snapshots_wanted(&self) -> PyResult<Vec<(u64, u64)>> {
+        self.enter("snapshots_wanted", |core| {
+            let groups = core.groups.iter();
+            Ok(groups
+                .flat_map(|(shard, group)| group.take_wanted().map(|node| (*shard, node)))
+                .collect())
+        })
+    }
+
+    fn status(&self, shard: u64) -> PyResult<GroupStatus> {
+        self.enter("status", |core| {
+            let group = core.group(shard)?;
+            let (voters, learners) = group.members();
+            let raft = group.raft();
+            Ok(GroupStatus {
+                role: group::role_number(raft.state),
+                term: raft.term,
+                vote: raft.vote,
+                leader: raft.leader_id,
+                commit: raft.raft_log.committed,
+                applied: raft.raft_log.applied,
+                first_index: raft.raft_log.first_index(),
+                last_index: raft.raft_log.last_index(),
+                transferring_to: raft.lead_transferee.unwrap_or(0),
+                voters,
+                learners,
+                progress: group.progress(),
+            })
+        })
+    }
+
+    fn election_timeout(&self, shard: u64) -> PyResult<(usize, usize)> {
+        self.enter("election_timeout", |core| {
+            Ok(core.group(shard)?.election_timeout())
+        })
+    }
+
+    fn set_election_timeout(&self, shard: u64, ticks: usize) -> PyResult<()> {
+        self.enter("set_election_timeout", |core| {
+            let allowed = core.config.min_election_tick()..core.config.max_election_tick();
+            if !allowed.contains(&ticks) {
+                return Err(Refusal::Value(format!(
+                    "{ticks} ticks are not in {allowed:?}"
+                )));
+            }
+            core.group(shard)?.set_election_timeout(ticks);
+            Ok(())
+        })
+    }
+
+    fn term_at(&self, shard: u64, index: u64) -> PyResult<Option<u64>> {
+        self.enter("term_at", |core| Ok(core.group(shard)?.term_at(index)))
+    }
+}
+
+fn at(shard: u64, refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Value(why) => Refusal::Value(format!("shard {shard}: {why}")),
+        Refusal::Order(why) => Refusal::Order(format!("shard {shard}: {why}")),
+        Refusal::Dropped(why) => Refusal::Dropped(format!("shard {shard}: {why}")),
+    }
+}
+
+fn entry_from((index, term, kind, data): &PyEntry<'_>) -> Entry {
+    Entry {
+        index: *index,
+        term: *term,
+        entry_type: *kind,
+        data: data.as_bytes().to_vec(),
+        ..Entry::default()
+    }
+}
+
+fn ready_to_python(py: Python<'_>, taken: Taken) -> PyResult<PyReady> {
+    Ok(PyReady {
+        number: taken.number,
+        must_sync: taken.must_sync,
+        messages: messages_to_python(py, &taken.messages)?,
+        persisted_messages: messages_to_python(py, &taken.persisted_messages)?,
+        hard_state: taken.hard_state,
+        entries: entries_to_python(py, &taken.entries)?,
+        committed: entries_to_python(py, &taken.committed)?,
+        snapshot: taken
+            .snapshot
+            .map(|manifest| PyBytes::new(py, &manifest).unbind()),
+        leader: taken.soft_state.map(|(leader, _)| leader),
+        role: taken.soft_state.map(|(_, role)| role),
+    })
+}
+
+fn messages_to_python(py: Python<'_>, messages: &[Message]) -> PyResult<Py<PyList>> {
+    let encoded = messages
+        .iter()
+        .map(|message| (message.to, PyBytes::new(py, &message.encode_to_vec())));
+    Ok(PyList::new(py, encoded.collect::<Vec<_>>())?.unbind())
+}
+
+fn entries_to_python(py: Python<'_>, entries: &[Entry]) -> PyResult<Py<PyList>> {
+    let tuples = entries.iter().map(|entry| {
+        let data = PyBytes::new(py, &entry.data);
+        (entry.index, entry.term, entry.entry_type, data)
+    });
+    Ok(PyList::new(py, tuples.collect::<Vec<_>>())?.unbind())
+}
+
+#[pyfunction]
+fn encode_conf_change<'py>(
+    py: Python<'py>,
+    changes: Vec<(u8, u64)>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    wire::encode_conf_change(&changes)
+        .map(|bytes| PyBytes::new(py, &bytes))
+        .map_err(|why| PyValueError::new_err(format!("encode_conf_change: {why}")))
+}
+
+/// Adds the Raft half of the boundary to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<MultiRaft>()?;
+    module.add_class::<PyReady>()?;
+    module.add_class::<GroupStatus>()?;
+    module.add("ProposalDropped", module.py().get_type::<ProposalDropped>())?;
+    module.add_function(wrap_pyfunction!(encode_conf_change, module)?)
+}
