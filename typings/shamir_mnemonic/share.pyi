@@ -1,0 +1,5 @@
+class Share:
+    index: int
+    identifier: int
+    @classmethod
+    def from_mnemonic(cls, mnemonic: str) -> Share: ...
