@@ -146,7 +146,7 @@ class Stamper(Protocol):
 class SnapshotWriter(Protocol):
     """A file being written."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, /) -> object:
         """Append."""
         ...
 
@@ -158,7 +158,7 @@ class SnapshotWriter(Protocol):
 class SnapshotReader(Protocol):
     """A file being read."""
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """At most `size` next bytes; empty at the end."""
         ...
 

@@ -1,0 +1,60 @@
+"""The snapshot directory: files that are only copies, so none is synced and any may vanish.
+
+Names are plain (no path can leave the directory); only those that begin `out-` are ever handed
+to a peer. The real twin of `cluster.ports.SnapshotFiles`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+OUT_PREFIX: Final = "out-"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+def is_plain(name: str) -> bool:
+    """True for a name that stays inside the directory."""
+    return _NAME.fullmatch(name) is not None
+
+
+class SnapshotDirectory:
+    """Snapshot files below one directory, which exists."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def path_of(self, name: str) -> Path:
+        """Where the file is or would be.
+
+        Raises:
+            ValueError: the name is not plain.
+
+        """
+        if not is_plain(name):
+            raise ValueError(f"{name[:64]!r} is not the plain name of a snapshot file")
+        return self._path / name
+
+    def create(self, name: str) -> BinaryIO:
+        """A new file (0600), replacing any other of that name."""
+        path = self.path_of(name)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        return os.fdopen(handle, "wb")
+
+    def open(self, name: str) -> BinaryIO:
+        """Raises FileNotFoundError."""
+        return self.path_of(name).open("rb")
+
+    def remove(self, name: str) -> None:
+        """No error when absent."""
+        self.path_of(name).unlink(missing_ok=True)
+
+    def names(self) -> Sequence[str]:
+        """Every file there, sorted."""
+        return sorted(entry.name for entry in self._path.iterdir() if is_plain(entry.name))
