@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from cluster import certificates
-from cluster.cluster_file import ClusterFile, NodeEntry, parse, save
+from cluster.cluster_file import ClusterFile, NodeEntry, parse, save, split_address
 from engines.encoding import b64u_encode
 from hsm import ceremony
 
@@ -52,16 +52,6 @@ class Created:
     shares: Mapping[int, Sequence[str]]
 
 
-def operator_uri(cluster_id: uuid.UUID, name: str) -> str:
-    """The identity in an operator's certificate."""
-    return f"quorumvault://{cluster_id}/operator/{name}"
-
-
-def node_uri(cluster_id: uuid.UUID, node_id: int) -> str:
-    """The identity in a node's certificate."""
-    return f"quorumvault://{cluster_id}/node/{node_id}"
-
-
 def write_private(path: Path, data: bytes) -> None:
     """Create a file that only its owner reads (0600); never overwrites one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -70,9 +60,10 @@ def write_private(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def host_of(address: str) -> str:
-    """The host of ``host:port`` or ``[v6]:port``."""
-    return address.rpartition(":")[0].strip("[]")
+def hosts_of(entry: NodeEntry) -> list[str]:
+    """The names that a node's certificate carries: of its TLS listeners, and this machine's."""
+    addresses = (entry.peer, entry.client, entry.admin)
+    return sorted({split_address(address)[0] for address in addresses} | set(LOCAL_HOSTS))
 
 
 def create(
@@ -117,11 +108,10 @@ def create(
     write_private(directory / "offline" / "ca.key", authority.key_pem)
     (directory / "ca.pem").write_bytes(authority.cert_pem)
     for entry in nodes:
-        hosts = {host_of(a) for a in (entry.peer, entry.client, entry.admin)} | set(LOCAL_HOSTS)
         issued = certificates.issue(
             authority,
-            uri=node_uri(cluster_id, entry.id),
-            hosts=sorted(hosts),
+            uri=certificates.node_uri(cluster_id, entry.id),
+            hosts=hosts_of(entry),
             days=CERTIFICATE_DAYS,
             server=True,
             client=True,
@@ -134,7 +124,7 @@ def create(
         )
     operator = certificates.issue(
         authority,
-        uri=operator_uri(cluster_id, "operator"),
+        uri=certificates.operator_uri(cluster_id, "operator"),
         hosts=(),
         days=CERTIFICATE_DAYS,
         server=False,

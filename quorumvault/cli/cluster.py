@@ -34,6 +34,7 @@ class Format(StrEnum):
 
 def _entries(nodes: list[str]) -> list[NodeEntry]:
     from cluster.cluster_file import NodeEntry  # noqa: PLC0415 - heavy
+    from cluster.types import NodeId, Seat  # noqa: PLC0415 - heavy
 
     entries = []
     for number, text in enumerate(nodes, start=1):
@@ -43,8 +44,8 @@ def _entries(nodes: list[str]) -> list[NodeEntry]:
         address = f"[{host}]" if ":" in host else host
         entries.append(
             NodeEntry(
-                id=number,
-                seat=number,
+                id=NodeId(number),
+                seat=Seat(number),
                 dc=dc,
                 peer=f"{address}:{PEER_PORT}",
                 client=f"{address}:{CLIENT_PORT}",
