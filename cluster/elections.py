@@ -1,0 +1,83 @@
+"""Who campaigns when, and where leadership should sit.
+
+Raft needs elections to be apart, not random: each seat has its own slot, shifted by shard and term,
+so that after a loss the next leader is known a slot ahead of all others. raft-rs draws from its own
+generator whenever it resets a group; the slot is applied again over every such draw, also so that
+a simulation with one seed is one story. Safety never rests on any of this (I10).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.limits import (
+    ELECTION_GAP_TICKS,
+    ELECTION_SLOTS,
+    MAX_ELECTION_TICKS,
+    MIN_ELECTION_TICKS,
+    SPREAD_LAG_ENTRIES,
+)
+from cluster.types import NodeId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cluster.ports import Random
+    from cluster.types import Seat, ShardId
+    from engines._engines import GroupStatus, MultiRaft
+
+NEVER_TICKS = MAX_ELECTION_TICKS - 1
+
+
+def slot_ticks(seat: Seat, shard: ShardId, term: int) -> int:
+    """Ticks of silence after which this seat campaigns, before the random 0…1."""
+    return MIN_ELECTION_TICKS + ELECTION_GAP_TICKS * ((seat + shard + term) % ELECTION_SLOTS)
+
+
+class Slots:
+    """Keeps raft-rs on our timeouts."""
+
+    def __init__(self, raft: MultiRaft, seat: Seat, shards: int, random: Random) -> None:
+        self._raft = raft
+        self._seat = seat
+        self._random = random
+        self._set: list[tuple[int, int]] = [(-1, -1)] * shards
+        """(term or -1 for reluctant, ticks) as set last."""
+
+    def apply(self, shard: ShardId, term: int, *, reluctant: bool) -> None:
+        """Set the slot if the term moved or raft-rs has drawn its own."""
+        key = -1 if reluctant else term
+        known, ticks = self._set[shard]
+        if known == key and self._raft.election_timeout(shard)[0] == ticks:
+            return
+        if reluctant:
+            ticks = NEVER_TICKS
+        else:
+            ticks = slot_ticks(self._seat, shard, term) + self._random.randrange(2)
+        self._raft.set_election_timeout(shard, ticks)
+        self._set[shard] = (key, ticks)
+
+
+def preferred_node(shard: ShardId, seats: Mapping[NodeId, Seat]) -> NodeId:
+    """Leadership is spread: seat 1 + shard mod the number of seats."""
+    by_seat = sorted((seat, node) for node, seat in seats.items())
+    return by_seat[shard % len(by_seat)][1]
+
+
+def nearly_matched(status: GroupStatus, node: NodeId) -> bool:
+    """The node replicates, is heard, and is at most a few entries behind."""
+    for peer, matched, _, active, state in status.progress:
+        if peer == node:
+            near = matched + SPREAD_LAG_ENTRIES >= status.last_index
+            return near and active and state == 1 and node in status.voters
+    return False
+
+
+def best_heir(status: GroupStatus, node_id: NodeId, willing: set[NodeId]) -> NodeId | None:
+    """The willing voter with the longest matched log, for a drain."""
+    best: tuple[int, int] | None = None
+    for peer, matched, _, active, state in status.progress:
+        usable = active and state == 1 and peer in status.voters and NodeId(peer) in willing
+        if peer != node_id and usable and (best is None or matched > best[0]):
+            best = (matched, peer)
+    return None if best is None else NodeId(best[1])

@@ -1,0 +1,126 @@
+"""Equal index, equal state hash: compared at run time, and the odd node out stops (I8, I9).
+
+Points are indexes divisible by 1,024, and one per shard every ten seconds, named by its leader.
+Every node tells its hash at a point once it is there. A node whose hash is contradicted and lacks
+enough agreeing peers, with nobody left to ask (or after ten seconds), stops; from the first
+contradiction until it is settled it gives no shares.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.api import HostStopped
+from cluster.frames import HashPoint
+from cluster.limits import HASH_EVERY, HASH_PATIENCE_NS, HASHES_KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cluster.types import NodeId, ShardId
+
+Point = tuple[int, int]
+"""(shard, index)."""
+
+
+class Hashes:
+    """Hash points of one node and what the peers said of them."""
+
+    def __init__(self, peers: Iterable[NodeId], shards: int) -> None:
+        self._peers = tuple(peers)
+        self._needed = (len(self._peers) + 1) // 2
+        self._own: list[dict[int, bytes]] = [{} for _ in range(shards)]
+        self._said: dict[Point, dict[NodeId, bytes]] = {}
+        self._said_from: dict[NodeId, list[Point]] = {peer: [] for peer in self._peers}
+        self._doubts: dict[Point, int] = {}
+        self.wanted: list[set[int]] = [set() for _ in range(shards)]
+        """Indexes ahead at which a peer wants to compare."""
+        self.outgoing: list[HashPoint] = []
+
+    @property
+    def doubt(self) -> bool:
+        """A contradiction is not settled."""
+        return bool(self._doubts)
+
+    def last(self, shard: ShardId) -> tuple[int, bytes] | None:
+        """The newest own point."""
+        own = self._own[shard]
+        if not own:
+            return None
+        index = max(own)
+        return index, own[index]
+
+    def due(self, shard: ShardId, index: int) -> bool:
+        """Must the hash be kept at this index?"""
+        return index % HASH_EVERY == 0 or index in self.wanted[shard]
+
+    def reached(self, shard: ShardId, index: int, value: bytes, now: int) -> None:
+        """This node's hash at a point; told to all once."""
+        own = self._own[shard]
+        self.wanted[shard] = {want for want in self.wanted[shard] if want > index}
+        if index in own:
+            return
+        own[index] = value
+        for old in sorted(own)[: -2 * HASHES_KEPT]:
+            del own[old]
+            self._said.pop((shard, old), None)
+            self._doubts.pop((shard, old), None)
+        self.outgoing.append(HashPoint(shard, index, value))
+        self._compare((shard, index), now)
+
+    def forget(self, shard: ShardId) -> None:
+        """A snapshot replaced the state; older points say nothing any more."""
+        self._own[shard].clear()
+        for point in [point for point in self._said if point[0] == shard]:
+            del self._said[point]
+            self._doubts.pop(point, None)
+
+    def heard(self, peer: NodeId, point: HashPoint, applied: int, now: int) -> None:
+        """A peer's hash at a point."""
+        key = (point.shard, point.index)
+        own = self._own[point.shard]
+        if point.index > applied:
+            wanted = self.wanted[point.shard]
+            if len(wanted) < 4 * HASHES_KEPT:
+                wanted.add(point.index)
+        elif point.index not in own:
+            return  # passed without a look; nothing to compare
+        self._remember(peer, key, point.hash)
+        if point.index in own:
+            self._compare(key, now)
+
+    def _remember(self, peer: NodeId, key: Point, value: bytes) -> None:
+        said = self._said.setdefault(key, {})
+        if peer not in said:
+            points = self._said_from[peer]
+            points.append(key)
+            if len(points) > 16 * HASHES_KEPT * len(self._own):
+                old = points.pop(0)
+                if old not in self._doubts:
+                    self._said.pop(old, None)
+        said[peer] = value
+
+    def on_time(self, now: int) -> None:
+        """Settle doubts whose patience is over."""
+        for key in list(self._doubts):
+            self._compare(key, now)
+
+    def _compare(self, key: Point, now: int) -> None:
+        shard, index = key
+        own = self._own[shard].get(index)
+        said = self._said.get(key, {})
+        if own is None:
+            return
+        agreeing = sum(1 for value in said.values() if value == own)
+        disagreeing = len(said) - agreeing
+        if disagreeing == 0 or agreeing >= self._needed:
+            self._doubts.pop(key, None)
+            return
+        since = self._doubts.setdefault(key, now)
+        silent = len(self._peers) - len(said)
+        if agreeing + silent < self._needed or now - since >= HASH_PATIENCE_NS:
+            raise HostStopped(
+                f"shard {shard}: this node's state hash at index {index} is contradicted by"
+                f" {disagreeing} peers and shared by {agreeing}: keep the directory for"
+                " examination and replace this node under a new id"
+            )

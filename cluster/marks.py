@@ -1,0 +1,145 @@
+"""What nodes remember of each other, so that a rolled-back or doubled node is noticed (rule c).
+
+Every node tells the others what it made durable (a mark per shard) and they keep the maximum. A
+booting node steps nothing and sends no Raft message until enough other voters have returned its
+marks, and goes on only if its disk still has all of it: a disk that lost acknowledged entries or a
+vote would break I4 and I8. Hello carries (incarnation, boot nonce): a lower incarnation, or the
+same with another nonce, is a second or older process under the same id.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.api import HostStopped
+from cluster.frames import Hello, ShardMark, Welcome
+from cluster.tables import MarkRow, encode_row, marks_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cluster.ports import Batch
+    from cluster.types import NodeId
+
+_NO_NONCE = b""
+
+
+class _Remembered:
+    __slots__ = ("incarnation", "marks", "nonce")
+
+    def __init__(self, row: MarkRow | None) -> None:
+        self.incarnation = 0 if row is None else row.incarnation
+        self.nonce = _NO_NONCE if row is None else row.nonce
+        self.marks = {} if row is None else {mark.shard: mark for mark in row.marks}
+
+
+class Memory:
+    """This node's memory of the others; changes go into the next batch, whenever that is."""
+
+    def __init__(self, peers: Iterable[NodeId], rows: dict[NodeId, MarkRow], shards: int) -> None:
+        self._known = {peer: _Remembered(rows.get(peer)) for peer in peers}
+        self._dirty: set[NodeId] = set()
+        self._shards = shards
+
+    def hello(self, peer: NodeId, hello: Hello) -> Welcome:
+        """Answer a Hello with what was known before it, and remember it if it is acceptable."""
+        known = self._known[peer]
+        same = hello.incarnation == known.incarnation and hello.nonce == known.nonce
+        accepted = same or hello.incarnation > known.incarnation
+        marks = [known.marks[shard] for shard in sorted(known.marks)]
+        welcome = Welcome(hello.nonce, accepted, known.incarnation, marks)
+        if accepted and not same:
+            known.incarnation = hello.incarnation
+            known.nonce = hello.nonce
+            self._dirty.add(peer)
+        return welcome
+
+    def merge(self, peer: NodeId, marks: Iterable[ShardMark]) -> None:
+        """Keep the maximum of what the peer says it has durable."""
+        known = self._known[peer]
+        for mark in marks:
+            if mark.shard >= self._shards:
+                continue
+            old = known.marks.get(mark.shard)
+            new = mark if old is None else _later(old, mark)
+            if new != old:
+                known.marks[mark.shard] = new
+                self._dirty.add(peer)
+
+    def write(self, batch: Batch) -> None:
+        """Put what changed since the last batch."""
+        for peer in sorted(self._dirty):
+            known = self._known[peer]
+            marks = tuple(known.marks[shard] for shard in sorted(known.marks))
+            row = MarkRow(known.incarnation, known.nonce, marks)
+            batch.put("marks", marks_key(peer), encode_row(row))
+        self._dirty.clear()
+
+
+def _later(old: ShardMark, new: ShardMark) -> ShardMark:
+    if new.term > old.term:
+        term, last = new.term, new.last_index
+    elif new.term == old.term:
+        term, last = old.term, max(old.last_index, new.last_index)
+    else:
+        term, last = old.term, old.last_index
+    return ShardMark(old.shard, term, last, max(old.commit, new.commit))
+
+
+class Gate:
+    """Closed until `needed` other voters returned this node's marks."""
+
+    def __init__(self, nonce: bytes, durable: Sequence[ShardMark], needed: int) -> None:
+        self._nonce = nonce
+        self._durable = {mark.shard: mark for mark in durable}
+        self._needed = needed
+        self._returned: set[NodeId] = set()
+
+    @property
+    def open(self) -> bool:
+        """Raft may run."""
+        return len(self._returned) >= self._needed
+
+    @property
+    def waiting_for(self) -> str:
+        """Why it is closed, in words."""
+        missing = self._needed - len(self._returned)
+        return "" if self.open else f"marks of this node from {missing} more voters"
+
+    def welcome(self, peer: NodeId, welcome: Welcome) -> None:
+        """Take one voter's answer.
+
+        Raises:
+            HostStopped: the peer saw a later life of this node, or more than the disk has.
+
+        """
+        if welcome.nonce != self._nonce:
+            return  # an answer to an earlier process
+        if not welcome.accepted:
+            raise HostStopped(
+                f"node {peer} has seen incarnation {welcome.incarnation} of this node id from"
+                " elsewhere: an older copy or a second process; stop the other one, or replace this"
+                " node under a new id"
+            )
+        if self.open:
+            return
+        for mark in welcome.marks:
+            self._check(peer, mark)
+        self._returned.add(peer)
+
+    def _check(self, peer: NodeId, mark: ShardMark) -> None:
+        own = self._durable.get(mark.shard)
+        if own is None:
+            return
+        behind = (
+            own.term < mark.term
+            or (own.term == mark.term and own.last_index < mark.last_index)
+            or own.commit < mark.commit
+        )
+        if behind:
+            raise HostStopped(
+                f"the data directory is older than what node {peer} saw of it (shard {mark.shard}:"
+                f" term {own.term} last {own.last_index} commit {own.commit}, seen {mark.term}"
+                f" {mark.last_index} {mark.commit}): it was rolled back; replace this node under a"
+                " new id"
+            )
