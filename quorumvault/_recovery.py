@@ -1,0 +1,234 @@
+"""One typed password, one KE1: from the guess to the backup key.
+
+KE1 and the OPAQUE client state are durable before the first send, so whatever happens the same
+attempt is repeated and never a second one charged for it (I5). A KE2 that does not open is asked
+for again at another data center with `verify`, since a faulty share looks like a wrong password;
+only then the password is called wrong. A KE1 is signed for one era only, and the signature is
+durable before it is sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from engines._engines import (
+    OpaqueOpenError,
+    ed25519_sign,
+    opaque_login_finish,
+    opaque_login_start,
+)
+from engines.encoding import b64u_encode
+from engines.identifiers import attempt_id, prove_message
+from quorumvault import _boxes
+from quorumvault._asking import ask, meet
+from quorumvault._core import Answer, Flow, Request, Session, Told, compute
+from quorumvault._state import OpenAttempt, Opened
+from quorumvault._wire import Attempted, Ke1, Octets, Proven, body, decode_answer
+from quorumvault.errors import (
+    Conflict,
+    Exhausted,
+    Locked,
+    NotRegistered,
+    Superseded,
+    Tampered,
+    VaultError,
+    WrongPassword,
+    heavier,
+)
+
+_OVER: Final = (Exhausted, Locked, NotRegistered, Superseded, Conflict, WrongPassword)
+"""Ends of an attempt: repeating its bytes can bring nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What a KE2 gave under the typed password."""
+
+    export_key: bytes = field(repr=False)
+    server_key: bytes = field(repr=False)
+
+
+def recover(session: Session, password: bytes) -> Flow[bytes]:
+    """The backup key for the right password.
+
+    An attempt that the state file holds is finished first, with its own KE1: if it opens with
+    this password, nothing more is charged.
+
+    Raises:
+        WrongPassword, Exhausted, Locked, NotRegistered, Superseded, Unavailable: see errors.py.
+        Tampered: an answer contradicts what OPAQUE authenticates.
+
+    """
+    yield from meet(session, 1)
+    left = session.memory.attempt
+    if left is not None:
+        session.charged = left.charged
+        key = yield from _continue(session, left, password)
+        if key is not None:
+            return key
+        session.charged = "no"  # the old attempt is over; what follows is another
+    client_state, ke1 = opaque_login_start(password)
+    attempt = OpenAttempt(Ke1(ke1), Octets(client_state), charged="unknown")
+    yield from session.remember(attempt=attempt)
+    return (yield from _run(session, attempt, password))
+
+
+def _continue(session: Session, left: OpenAttempt, password: bytes) -> Flow[bytes | None]:
+    """Finish an interrupted attempt; None when it was another password's or is over."""
+    try:
+        if left.opened is None:
+            return (yield from _run(session, left, password))
+        keys = yield from _open(session, left, left.opened.ke2, password)
+        if keys is not None:
+            return (yield from _release(session, left.opened, keys))
+    except _OVER:
+        pass
+    yield from session.remember(attempt=None)
+    return None
+
+
+def _run(session: Session, attempt: OpenAttempt, password: bytes) -> Flow[bytes]:
+    """Guess, sign and release; note in the state file how the attempt ended."""
+    try:
+        told, keys = yield from _guess(session, attempt, password)
+        opened = _sign(session, attempt, told, keys)
+        session.pin(told.value.record_id, session.who(told.place))
+        yield from session.remember(
+            attempt=msgspec.structs.replace(attempt, charged="yes", opened=opened)
+        )
+    except VaultError as error:
+        error.charged = heavier(error.charged, session.charged)
+        over = isinstance(error, _OVER) or session.charged == "no"
+        # Of an attempt that nobody counted nothing is kept: the next password gets its own.
+        rest = None if over else msgspec.structs.replace(attempt, charged=session.charged)
+        yield from session.remember(attempt=rest)
+        raise
+    key = yield from _release(session, opened, keys)
+    _confirm(session, told)
+    return key
+
+
+def _guess(
+    session: Session, attempt: OpenAttempt, password: bytes
+) -> Flow[tuple[Told[Attempted], _Keys]]:
+    """Ask; where the answer does not open, ask another data center to verify its shares."""
+
+    def read(answer: Answer) -> Attempted:
+        who = session.who(answer.place)
+        tried = decode_answer(Attempted, answer.body, who)
+        session.check_record(tried.record_id, who)
+        if tried.attempt_id != attempt_id(tried.record_id, attempt.ke1):
+            raise Tampered(f"{who} gave an attempt id that does not recompute", charged="unknown")
+        return tried
+
+    doubtful = session.memory.unconfirmed
+    avoid = set() if doubtful is None else _places_of(session, doubtful.seats)
+    told: Told[Attempted] | None = None
+    for verify in (doubtful is not None, True):
+        fields = {"ke1": bytes(attempt.ke1)} | ({"verify": True} if verify else {})
+        call = Request("POST", "/v1/attempts", body(fields), charges=True)
+        told = yield from ask(session, call, read, avoid=avoid, sure=frozenset({"superseded"}))
+        keys = yield from _open(session, attempt, told.value.ke2, password)
+        if keys is not None:
+            return told, keys
+        avoid = {told.place} | _places_of(session, {told.seat} if told.seat else set())
+    if told is None:
+        raise RuntimeError("nobody was asked")  # the loop above runs
+    raise WrongPassword(told.value.guesses_remaining, verified=told.value.verified)
+
+
+def _places_of(session: Session, seats: set[int] | tuple[int, ...]) -> set[int]:
+    """The places in these data centers; empty when no place lies outside them."""
+    inside = {i for i, place in enumerate(session.places) if place.seat in seats}
+    return inside if len(inside) < len(session.places) else set()
+
+
+def _open(
+    session: Session, attempt: OpenAttempt, ke2: bytes, password: bytes
+) -> Flow[_Keys | None]:
+    def finish() -> _Keys | None:
+        try:
+            return _Keys(
+                *opaque_login_finish(
+                    attempt.client_state,
+                    password,
+                    ke2,
+                    hazmat_identity_ksf=session.hazmat_identity_ksf,
+                )
+            )
+        except OpaqueOpenError:
+            return None
+        except ValueError:  # no element, no key share: a faulty node, not a password
+            return None
+
+    return (yield from compute(finish))
+
+
+def _sign(session: Session, attempt: OpenAttempt, told: Told[Attempted], keys: _Keys) -> Opened:
+    """Sign the proof for the first era that came with a KE2 that opens."""
+    tried, who = told.value, session.who(told.place)
+    if keys.server_key != session.opaque_public_key:
+        raise Tampered(
+            f"{who} showed another OPAQUE public key than the one that this record was sealed for",
+            charged="yes",
+        )
+    try:
+        seed = _boxes.open_proof_seed(keys.export_key, tried.registration_id, tried.proof_box)
+    except ValueError as error:
+        raise Tampered(f"{who} gave a proof box that does not open", charged="yes") from error
+    message = prove_message(session.cluster_id, tried.registration_id, tried.era, tried.attempt_id)
+    fields = {
+        "ke1": bytes(attempt.ke1),
+        "era": tried.era,
+        "signature": ed25519_sign(seed, message),
+    }
+    return Opened(
+        registration_id=tried.registration_id,
+        attempt_id=tried.attempt_id,
+        era=tried.era,
+        ke2=tried.ke2,
+        proof_body=Octets(body(fields)),
+    )
+
+
+def _release(session: Session, opened: Opened, keys: _Keys) -> Flow[bytes]:
+    """Send the proof, again and again the same, until the wrapped key comes."""
+    session.charged = "yes"
+
+    def read(answer: Answer) -> Proven:
+        who = session.who(answer.place)
+        proven = decode_answer(Proven, answer.body, who)
+        if proven.registration_id != opened.registration_id:
+            raise Tampered(f"{who} released another registration's key", charged="yes")
+        return proven
+
+    path = f"/v1/attempts/{b64u_encode(opened.attempt_id)}/proof"
+    try:
+        told = yield from ask(session, Request("POST", path, bytes(opened.proof_body)), read)
+    except _OVER:
+        yield from session.remember(attempt=None)
+        raise
+    try:
+        key = _boxes.open_backup_key(
+            keys.export_key, opened.registration_id, told.value.wrapped_key
+        )
+    except ValueError as error:
+        raise Tampered(
+            f"{session.who(told.place)} released a wrapped key that does not open", charged="yes"
+        ) from error
+    yield from session.remember(attempt=None)
+    return key
+
+
+def _confirm(session: Session, told: Told[Attempted]) -> None:
+    """An attempt through other seats opened: an unconfirmed registration is now confirmed."""
+    doubtful = session.memory.unconfirmed
+    if doubtful is None:
+        return
+    other = doubtful.registration_id != told.value.registration_id
+    elsewhere = told.value.verified or told.seat not in doubtful.seats
+    if other or elsewhere:
+        session.memory = msgspec.structs.replace(session.memory, unconfirmed=None)
