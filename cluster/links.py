@@ -1,0 +1,213 @@
+"""All links of one node: four out, four in, and the snapshot stream, over mutual TLS 1.3.
+
+The real twin of `cluster.ports.Network`. Everything happens on the loop thread; `send` never
+waits: a frame is queued or dropped. What a peer is allowed rests on its certificate alone; see
+`link_in.Gate` and `link_out.OutgoingLink`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+
+from cluster.certificates import TlsFiles, client_context, reload_chain, server_context
+from cluster.link_in import Gate, IncomingLinks
+from cluster.link_out import OutgoingLink
+from cluster.link_wire import HOST_CHANNEL, SERVICE_CHANNEL
+from cluster.snapshot_files import SnapshotDirectory
+from cluster.snapshot_stream import SnapshotFetcher, SnapshotServer
+from cluster.types import NodeId  # noqa: TC001 - msgspec reads the annotations at run time
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping
+
+    from aiohttp import web
+
+    from cluster.cluster_file import ClusterFile
+
+_log = logging.getLogger("quorumvault.links")
+
+
+class LinkEvents(Protocol):
+    """Who hears of frames and links. Called on the loop thread; must not raise."""
+
+    def on_link_frame(self, peer: NodeId, channel: int, payload: bytes) -> None:
+        """One whole frame from the authenticated peer."""
+        ...
+
+    def on_link_up(self, peer: NodeId) -> None:
+        """Frames to `peer` can be sent."""
+        ...
+
+    def on_link_down(self, peer: NodeId) -> None:
+        """They no longer can; what was queued is dropped."""
+        ...
+
+
+class LinkReport(Struct, frozen=True):
+    """One outgoing link, for metrics."""
+
+    peer: NodeId
+    connected: bool
+    backlog_bytes: int
+    connects: int
+    drops: int
+    frames: int
+    bytes: int
+
+
+class Links:
+    """One node's end of the mesh."""
+
+    def __init__(
+        self,
+        cluster: ClusterFile,
+        node_id: NodeId,
+        tls: TlsFiles,
+        snapshots: SnapshotDirectory,
+        *,
+        addresses: Mapping[NodeId, str] | None = None,
+        revoked: frozenset[str] = frozenset(),
+    ) -> None:
+        """`addresses` overrides where a peer is dialled; `revoked`: SHA-256 of DER, in hex.
+
+        Raises:
+            CertificateError: a TLS file is missing or wrong.
+
+        """
+        self._cluster = cluster
+        self._tls = tls
+        self._addresses = {
+            entry.id: (addresses or {}).get(entry.id, entry.peer)
+            for entry in cluster.peers_of(node_id)
+        }
+        self._gate = Gate(cluster, node_id, revoked)
+        self._client = client_context(tls.ca, tls.cert, tls.key, check_hostname=False)
+        self.server_context: ssl.SSLContext = server_context(tls, require_client=True)
+        """For the peer listener that mounts `routes()`."""
+        self._incoming = IncomingLinks(self._gate)
+        self._snapshot_server = SnapshotServer(self._gate, snapshots)
+        self._fetcher = SnapshotFetcher(
+            cluster.cluster_id, self._client, snapshots, self._gate.refused
+        )
+        self._outgoing: dict[NodeId, OutgoingLink] = {}
+        self._fetches: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """To mount on the aiohttp application of the peer listener."""
+        return [*self._incoming.routes(), *self._snapshot_server.routes()]
+
+    def start(self, events: LinkEvents) -> None:
+        """Accept frames and begin to dial; on the loop."""
+        self._incoming.start(events.on_link_frame)
+        for peer, address in self._addresses.items():
+            link = OutgoingLink(
+                cluster_id=self._cluster.cluster_id,
+                peer=peer,
+                address=address,
+                context=self._client,
+                refused=self._gate.refused,
+                on_up=events.on_link_up,
+                on_down=events.on_link_down,
+            )
+            self._outgoing[peer] = link
+            link.start()
+
+    async def stop(self) -> None:
+        """Close every link and stream."""
+        for task in self._fetches:
+            task.cancel()
+        if self._fetches:
+            await asyncio.wait(self._fetches)
+        await asyncio.gather(*(link.stop() for link in self._outgoing.values()))
+        await self._incoming.stop()
+
+    def send(self, to: NodeId, channel: int, payload: bytes) -> bool:
+        """Queue one whole frame; False when there is no link or its buffer is full."""
+        link = self._outgoing.get(to)
+        return link is not None and link.send(channel, payload)
+
+    def connected(self, peer: NodeId) -> bool:
+        """True while frames to `peer` can be sent."""
+        link = self._outgoing.get(peer)
+        return link is not None and link.connected
+
+    def cut(self, peer: NodeId, reason: str) -> None:
+        """Drop both links with a peer that broke the protocol; they may connect again."""
+        _log.warning("links with node %d cut: %s", peer, reason)
+        self._incoming.cut(peer)
+        if peer in self._outgoing:
+            self._outgoing[peer].cut(reason)
+
+    def fetch_snapshot(
+        self,
+        from_node: NodeId,
+        name: str,
+        into: str,
+        *,
+        size: int,
+        done: Callable[[bool], None],
+    ) -> None:
+        """Stream a peer's snapshot file into ours, then `done` (see `cluster.ports.Network`)."""
+        address = self._addresses[from_node]
+
+        async def fetch() -> None:
+            done(await self._fetcher.fetch(from_node, address, name, into, size))
+
+        task = asyncio.create_task(fetch(), name=f"snapshot {name} from {from_node}")
+        self._fetches.add(task)
+        task.add_done_callback(self._fetches.discard)
+
+    def reload_certificates(self) -> None:
+        """Use renewed certificate and key for new connections; a bad pair changes nothing.
+
+        Raises:
+            CertificateError: the files do not load together.
+
+        """
+        for context in (self.server_context, self._client):
+            reload_chain(context, self._tls.cert, self._tls.key)
+
+    def report(self) -> tuple[LinkReport, ...]:
+        """Every outgoing link."""
+        return tuple(
+            LinkReport(
+                peer=peer,
+                connected=link.connected,
+                backlog_bytes=link.backlog,
+                connects=link.connects,
+                drops=link.drops,
+                frames=link.frames,
+                bytes=link.bytes,
+            )
+            for peer, link in self._outgoing.items()
+        )
+
+
+class HostNetwork:
+    """The host's view of the links: `cluster.ports.Network` on the host channel."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self.cut = links.cut
+        self.fetch_snapshot = links.fetch_snapshot
+
+    def send(self, to: NodeId, frame: bytes) -> bool:
+        """Queue one host frame."""
+        return self._links.send(to, HOST_CHANNEL, frame)
+
+
+__all__ = [
+    "HOST_CHANNEL",
+    "SERVICE_CHANNEL",
+    "HostNetwork",
+    "LinkEvents",
+    "LinkReport",
+    "Links",
+    "SnapshotDirectory",
+    "TlsFiles",
+]

@@ -1,0 +1,170 @@
+"""Snapshots on their own HTTP stream, so that megabytes never stand before a heartbeat.
+
+Any peer of this node may fetch a file that begins `out-`: it holds only what is replicated to
+every node anyway. The fetching end checks who answers, and takes exactly the announced size; what
+the bytes mean is checked by the host, by hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp import web
+
+from cluster.certificates import CertificateError, NodeIdentity, peer_identity
+from cluster.cluster_file import split_address
+from cluster.link_wire import SNAPSHOT_PATH
+from cluster.snapshot_files import OUT_PREFIX, SnapshotDirectory, is_plain
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable
+    from typing import BinaryIO
+    from uuid import UUID
+
+    from cluster.link_in import Gate
+    from cluster.types import NodeId
+
+CHUNK_BYTES: Final = 256 * 1024
+STALL_S: Final = 60.0
+MAX_STREAMS_PER_PEER: Final = 4
+
+_log = logging.getLogger("quorumvault.links")
+
+
+class SnapshotServer:
+    """Hands snapshot files to peers."""
+
+    def __init__(self, gate: Gate, files: SnapshotDirectory) -> None:
+        self._gate = gate
+        self._files = files
+        self._streams: dict[NodeId, int] = {}
+
+    def routes(self) -> list[web.RouteDef]:
+        """To mount on the peer listener."""
+        return [web.get(SNAPSHOT_PATH + "/{name}", self._handle, allow_head=False)]
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        peer = self._gate.admit(request)
+        name = request.match_info["name"]
+        if not (is_plain(name) and name.startswith(OUT_PREFIX)):
+            raise web.HTTPNotFound(text="no such snapshot\n")
+        if self._streams.get(peer, 0) >= MAX_STREAMS_PER_PEER:
+            raise web.HTTPTooManyRequests(text=f"at most {MAX_STREAMS_PER_PEER} at once\n")
+        try:
+            file = self._files.open(name)
+        except OSError:
+            raise web.HTTPNotFound(text="no such snapshot\n") from None
+        self._streams[peer] = self._streams.get(peer, 0) + 1
+        try:
+            with file:
+                return await self._stream(request, file)
+        finally:
+            self._streams[peer] -= 1
+
+    @staticmethod
+    async def _stream(request: web.Request, file: BinaryIO) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        size = file.seek(0, 2)
+        file.seek(0)
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        response.content_length = size
+        await response.prepare(request)
+        sent = 0
+        while sent < size:
+            data = await loop.run_in_executor(None, file.read, min(CHUNK_BYTES, size - sent))
+            if not data:
+                break
+            async with asyncio.timeout(STALL_S):
+                await response.write(data)
+            sent += len(data)
+        if sent < size and request.transport is not None:
+            request.transport.abort()  # the file shrank: the peer must not take it for whole
+        return response
+
+
+class SnapshotFetcher:
+    """Fetches snapshot files from peers."""
+
+    def __init__(
+        self,
+        cluster_id: UUID,
+        context: ssl.SSLContext,
+        files: SnapshotDirectory,
+        refused: Callable[[bytes], str | None],
+    ) -> None:
+        self._cluster_id = cluster_id
+        self._context = context
+        self._files = files
+        self._refused = refused
+
+    async def fetch(self, peer: NodeId, address: str, name: str, into: str, size: int) -> bool:
+        """Stream the peer's file `name` (of `size` bytes) into our file `into`.
+
+        False, and no file, when the peer has no such file, is not who it should be, sends another
+        size, or sends nothing for STALL_S.
+        """
+        complete = False
+        try:
+            complete = await self._receive(peer, address, name, into, size)
+        except (aiohttp.ClientError, OSError, TimeoutError, CertificateError) as error:
+            _log.warning("snapshot %s from node %d: %s", name, peer, error or type(error).__name__)
+        finally:
+            if not complete:
+                self._files.remove(into)
+        return complete
+
+    async def _receive(self, peer: NodeId, address: str, name: str, into: str, size: int) -> bool:
+        loop = asyncio.get_running_loop()
+        async with self._answer(peer, address, name) as response:
+            if response.status != web.HTTPOk.status_code or response.content_length != size:
+                _log.warning(
+                    "snapshot %s from node %d: status %d, %s bytes where %d were announced",
+                    name,
+                    peer,
+                    response.status,
+                    response.content_length,
+                    size,
+                )
+                return False
+            received = 0
+            with self._files.create(into) as file:
+                async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                    received += len(chunk)
+                    await loop.run_in_executor(None, file.write, chunk)
+            return received == size
+
+    @contextlib.asynccontextmanager
+    async def _answer(
+        self, peer: NodeId, address: str, name: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The peer's response, after it was seen to be the peer's."""
+        host, port = split_address(address)
+        shown = f"[{host}]" if ":" in host else host
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL_S, sock_read=STALL_S)
+        connector = aiohttp.TCPConnector(ssl=self._context, limit=1, force_close=True)
+        async with (
+            aiohttp.ClientSession(
+                connector=connector, timeout=timeout, auto_decompress=False
+            ) as session,
+            session.get(
+                f"https://{shown}:{port}{SNAPSHOT_PATH}/{name}",
+                allow_redirects=False,
+                headers={"Accept-Encoding": "identity"},
+            ) as response,
+        ):
+            transport = None if response.connection is None else response.connection.transport
+            tls = None if transport is None else transport.get_extra_info("ssl_object")
+            certificate = None if tls is None else tls.getpeercert(binary_form=True)
+            if certificate is None:
+                raise CertificateError("the peer shows no certificate")
+            if (why := self._refused(certificate)) is not None:
+                raise CertificateError(why)
+            identity = peer_identity(certificate, self._cluster_id)
+            if identity != NodeIdentity(peer):
+                raise CertificateError(f"{address} answers as {identity}, not as node {peer}")
+            yield response
