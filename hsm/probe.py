@@ -12,14 +12,11 @@ import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pkcs11.constants import Attribute
-
 from hsm import stamps
-from hsm.errors import HsmAway, KeyMismatch, SelfTestFailed
+from hsm.errors import KeyMismatch, SelfTestFailed
 from hsm.names import (
     IDENTITY,
     KEY_BYTES,
-    LABEL_PREFIX,
     NODE,
     SEAL_EPOCH,
     held_names,
@@ -83,9 +80,8 @@ class Keys:
     """(A as ascending seat bytes, key): six for a seat of five with threshold three."""
     seal: Mapping[int, pkcs11.Object]
     """By epoch."""
-    anchor: pkcs11.Object
-    """`identity` on the token itself, not the session's copy."""
-    labels: frozenset[str]
+    on_token: Mapping[str, pkcs11.Object]
+    """By name, `node` among them: the token's own objects, not the session's copies."""
     record_key: bytes = field(repr=False)
     ake_seed: bytes = field(repr=False)
     state_key: bytes = field(repr=False)
@@ -136,8 +132,7 @@ def open_keys(token: OpenToken, seat: Seat) -> Keys:
     return Keys(
         oprf=tuple((group, ready[oprf_name(group)]) for group in groups),
         seal={SEAL_EPOCH: ready[seal_name(SEAL_EPOCH)]},
-        anchor=found[IDENTITY],
-        labels=frozenset(LABEL_PREFIX + name for name in found),
+        on_token=found,
         record_key=derive(IDENTITY, RECORD_KEY_MESSAGE),
         ake_seed=derive(IDENTITY, AKE_KEY_MESSAGE),
         state_key=derive(NODE, STATE_KEY_MESSAGE),
@@ -152,15 +147,15 @@ def check_key(token: OpenToken, name: str, key: pkcs11.Object, expected: bytes) 
 
 
 def check_health(token: OpenToken, keys: Keys, seat: Seat) -> None:
-    """One round trip that notices a token gone, emptied or exchanged.
+    """One round trip to every object of the token; half a millisecond on SoftHSM.
 
     Raises:
         HsmAway, KeyMismatch, StampMissing.
 
     """
-    labels = {str(key[Attribute.LABEL]) for key in token.vault_keys()}
-    if not keys.labels <= labels:
-        gone = min(keys.labels - labels)
-        raise HsmAway(f"{gone} is no longer on token {token.label!r}")
-    check_key(token, IDENTITY, keys.anchor, seat.check_values[IDENTITY])
+    for name in seat.names:
+        check_key(token, name, keys.on_token[name], seat.check_values[name])
+    state_key = token.sign(keys.on_token[NODE], STATE_KEY_MESSAGE)[:DERIVED_KEY_BYTES]
+    if not hmac.compare_digest(state_key, keys.state_key):
+        raise KeyMismatch(NODE, f"on token {token.label!r}")
     stamps.read(token)

@@ -12,6 +12,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engines.encoding import u32, u64
+from hsm.durable import sync_token_files
 from hsm.errors import StampMissing
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def write(token: OpenToken, data: bytes) -> None:
     complete, broken = _survey(token)
     sequence = complete[-1].sequence + 1 if complete else 1
     token.create_data(LABEL, pack(sequence, data))
+    sync_token_files(token.module.path)
     for old in complete:
         token.destroy(old.thing)
     for leftover in broken:
