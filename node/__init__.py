@@ -1,1 +1,1 @@
-"""One vault node."""
+"""One vault node: the HTTP edge, shares between nodes, evaluation, health, start and drain."""

@@ -1,0 +1,35 @@
+"""Whether this node takes new requests: not while it drains, not when its disk is nearly full.
+
+Whoever is turned away is told before anything is proposed: charged `no` (I12). Requests that are
+under way go on.
+"""
+
+from __future__ import annotations
+
+from node.problems import Code, Problem
+
+DRAIN_RETRY_S = 5
+"""When a client that has only this node may try again: after a restart."""
+
+
+class Gate:
+    """Open by default."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.disk_short = False
+
+    def check(self) -> None:
+        """Raises Problem (503 draining, 429 busy) when new requests are not taken."""
+        if self.draining:
+            raise Problem(
+                Code.DRAINING,
+                "this node is shutting down; ask another node",
+                retry_after_s=DRAIN_RETRY_S,
+            )
+        if self.disk_short:
+            raise Problem(
+                Code.BUSY,
+                "this node is short of disk space; ask another node",
+                retry_after_s=DRAIN_RETRY_S,
+            )

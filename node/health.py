@@ -1,0 +1,135 @@
+"""Is this node able to serve? Named checks, each with its reason (design section 7; keeps I9).
+
+Ready means that a request sent here can be answered, by a leader or a follower alike. The checks
+are a pure function of one picture of the node; `Health` takes that picture at most so often.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.api import HostStatus
+
+PICTURE_S: Final = 0.5
+"""How old a picture may be; probes come every few seconds, the drain asks more often."""
+SLOW_DISK_MS: Final = 2_000
+"""A batch on its way to disk for this long: step aside (raft-host.md, constants)."""
+FREE_SHARE: Final = 0.10
+ALWAYS_ENOUGH_BYTES: Final = 1 << 30
+"""On a large disk a tenth is more than we need: a gibibyte free is never short."""
+
+
+class Space(Protocol):
+    """What the store says of its space, in bytes."""
+
+    @property
+    def map_used(self) -> int: ...
+    @property
+    def map_total(self) -> int: ...
+    @property
+    def disk_free(self) -> int: ...
+    @property
+    def disk_total(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One named check."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything that the checks look at, taken at one moment."""
+
+    status: HostStatus
+    space: Space
+    hsm: bool
+    hsm_reason: str
+    draining: bool
+    fewest_givers: int
+    """Share-givers of the shard that has the fewest."""
+    threshold: int
+
+
+def is_short(space: Space) -> bool:
+    """Less than a tenth free of the map or the disk (but a gibibyte of disk is enough)."""
+    map_free = space.map_total - space.map_used
+    disk_short = space.disk_free < min(ALWAYS_ENOUGH_BYTES, space.disk_total * FREE_SHARE)
+    return disk_short or map_free < space.map_total * FREE_SHARE
+
+
+def checks(picture: Picture) -> tuple[Check, ...]:
+    """All named checks, in a fixed order."""
+    status, space = picture.status, picture.space
+    leaderless = [str(group.shard) for group in status.groups if not group.leader]
+    behind = [str(group.shard) for group in status.groups if group.catching_up]
+    slow = status.batch_in_flight_ms >= SLOW_DISK_MS
+    short = is_short(space)
+    return (
+        Check("serving", not picture.draining, "draining" if picture.draining else "ok"),
+        Check("hsm", picture.hsm, "ok" if picture.hsm else picture.hsm_reason or "away"),
+        Check("raft", status.stepping, "ok" if status.stepping else status.waiting_for),
+        Check(
+            "quorum",
+            bool(status.groups) and not leaderless,
+            f"no leader known for shard {', '.join(leaderless)}" if leaderless else "ok",
+        ),
+        Check(
+            "caught-up",
+            not behind,
+            f"fetching a snapshot for shard {', '.join(behind)}" if behind else "ok",
+        ),
+        Check(
+            "share-givers",
+            picture.fewest_givers >= picture.threshold,
+            f"{picture.fewest_givers} of {picture.threshold} needed",
+        ),
+        Check(
+            "disk",
+            not (slow or short),
+            f"a write takes {status.batch_in_flight_ms:.0f} ms"
+            if slow
+            else f"{space.disk_free} bytes free{', too few' if short else ''}",
+        ),
+        Check(
+            "state-hash",
+            status.hash_agreement,
+            "ok" if status.hash_agreement else "differs from the peers'",
+        ),
+    )
+
+
+class Health:
+    """The checks, from a picture at most PICTURE_S old."""
+
+    def __init__(
+        self, take: Callable[[], Picture], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._take = take
+        self._clock = clock
+        self._taken_at = float("-inf")
+        self._picture: Picture | None = None
+        self._checks: tuple[Check, ...] = ()
+
+    def look(self) -> tuple[Picture, tuple[Check, ...]]:
+        """The picture and its checks."""
+        now = self._clock()
+        if self._picture is None or now - self._taken_at >= PICTURE_S:
+            self._picture = self._take()
+            self._checks = checks(self._picture)
+            self._taken_at = now
+        return self._picture, self._checks
+
+    @property
+    def ready(self) -> bool:
+        """All checks pass."""
+        return all(check.ok for check in self.look()[1])

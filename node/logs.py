@@ -1,0 +1,84 @@
+"""Structured logs: one JSON object a line, to standard error or a file (keeps I11).
+
+What may be logged is a matter of the call sites, and they log names of routes, codes, counts and
+node ids; never a body, token, account name, record id or element. A last guard drops any value
+that is bytes. One line per request at level info; everything else is rare.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from pathlib import Path
+
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def _without_bytes(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if isinstance(value, bytes | bytearray | memoryview):
+            event[key] = "(bytes)"
+    return event
+
+
+def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> bytes:
+    return _encoder.encode(event)
+
+
+def configure(level: str, path: Path | None, node: int) -> structlog.typing.FilteringBoundLogger:
+    """Set up logging for this process and return the node's logger.
+
+    The standard library's warnings (aiohttp, asyncio) come out in the same form.
+
+    Raises:
+        OSError: the log file cannot be opened.
+
+    """
+    stream = sys.stderr.buffer if path is None else path.open("ab")
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="t"),
+            structlog.processors.format_exc_info,
+            _without_bytes,
+            _render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.BytesLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    logger = cast(
+        "structlog.typing.FilteringBoundLogger",
+        structlog.get_logger().bind(node=node).new(node=node),
+    )
+    root = logging.getLogger()
+    root.handlers = [_Bridge(logger)]
+    root.setLevel(logging.WARNING)
+    return logger
+
+
+class _Bridge(logging.Handler):
+    """Passes on what libraries log; the message only, since arguments may hold anything."""
+
+    def __init__(self, logger: structlog.typing.FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        self._logger.warning("library", source=record.name, text=str(record.msg), error=kind)
