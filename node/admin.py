@@ -116,9 +116,7 @@ class Admin:
     async def serve(self, request: web.BaseRequest) -> web.Response:
         """Answer one request of an operator."""
         if not self._is_operator(request):
-            return _json(
-                403, {"code": "forbidden", "detail": "an operator's certificate is needed"}
-            )
+            return _json(403, {"code": "forbidden", "detail": "an operator's certificate, please"})
         match request.method, request.path:
             case "GET", "/v1/status":
                 return web.Response(

@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from cluster.record import RecordState  # noqa: TC001 - msgspec reads the annotations at run time
+
 
 class Receipt(Struct, frozen=True):
     """With every answer about a record: the client notices a vault that went back in time."""
@@ -102,7 +104,7 @@ class PendingAnswer(Struct, frozen=True):
 class RecordAnswer(Struct, frozen=True):
     """GET /v1/record."""
 
-    state: Literal["none", "active", "exhausted", "locked"]
+    state: RecordState
     pending: PendingAnswer | None
     era: int
     limit: int

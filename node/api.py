@@ -12,7 +12,6 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +37,8 @@ from node.problems import PROBLEM_CONTENT_TYPE, Charged, Code, Problem, malforme
 from node.tokens import Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from node.admission import AccountRate, Slots
     from node.gate import Gate
     from node.parts import Parts

@@ -217,8 +217,7 @@ class Attempt:
             )
             shares = await collection.shares()
         except SealBroken:
-            parts.metrics.broken_seals.inc()
-            parts.log.error("sealed registration does not open", call="attempt")
+            parts.alarm_broken_seal("attempt")
             raise self._gone() from None
         except HsmError:
             raise self._gone() from None
@@ -261,7 +260,7 @@ class Attempt:
         try:
             return opaque_ke2(self._ke1, contents.record, evaluation, ake.private, ake.public)
         except ValueError:
-            self._parts.log.error("stored OPAQUE record is not one", call="attempt")
+            self._parts.alarm_broken_seal("attempt")
             raise self._gone() from None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from hsm.sealing import SealedContents
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hsm.sealing import SealedContents
 
 
 class Device(Protocol):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.api import HostStatus
+    from cluster.store import Space
 
 PICTURE_S: Final = 0.5
 """How old a picture may be; probes come every few seconds, the drain asks more often."""
@@ -22,19 +23,6 @@ SLOW_DISK_MS: Final = 2_000
 FREE_SHARE: Final = 0.10
 ALWAYS_ENOUGH_BYTES: Final = 1 << 30
 """On a large disk a tenth is more than we need: a gibibyte free is never short."""
-
-
-class Space(Protocol):
-    """What the store says of its space, in bytes."""
-
-    @property
-    def map_used(self) -> int: ...
-    @property
-    def map_total(self) -> int: ...
-    @property
-    def disk_free(self) -> int: ...
-    @property
-    def disk_total(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

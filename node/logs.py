@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
@@ -62,10 +62,7 @@ def configure(level: str, path: Path | None, node: int) -> structlog.typing.Filt
         logger_factory=structlog.BytesLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    logger = cast(
-        "structlog.typing.FilteringBoundLogger",
-        structlog.get_logger().bind(node=node).new(node=node),
-    )
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(node=node)
     root = logging.getLogger()
     root.handlers = [_Bridge(logger)]
     root.setLevel(logging.WARNING)

@@ -92,3 +92,8 @@ class Parts:
         for seat in liars:
             self.metrics.wrong_shares.labels(str(seat)).inc()
             self.log.error("wrong share", seat=seat, kind=kind)
+
+    def alarm_broken_seal(self, call: str) -> None:
+        """What is sealed does not open or is no OPAQUE record: tell whoever watches."""
+        self.metrics.broken_seals.inc()
+        self.log.error("sealed registration does not open", call=call)

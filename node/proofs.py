@@ -62,8 +62,7 @@ async def prove(parts: Parts, record_id: bytes, attempt_id: bytes, body: ProofBo
             record_id, outcome.grant.registration_id, outcome.grant.sealed
         )
     except SealBroken:
-        parts.metrics.broken_seals.inc()
-        parts.log.error("sealed registration does not open", call="proof")
+        parts.alarm_broken_seal("proof")
         raise parts.device_gone() from None
     except HsmError:
         raise parts.device_gone() from None

@@ -37,7 +37,7 @@ async def look(parts: Parts, record_id: bytes) -> RecordAnswer:
             content=await _content(parts, record_id, pending),
         )
     return RecordAnswer(
-        state=_STATE_NAMES[standing.state],
+        state=standing.state,
         pending=described,
         era=0 if record is None else record.era,
         limit=limit,
@@ -61,8 +61,7 @@ async def _content(parts: Parts, record_id: bytes, registration: Registration) -
             record_id, registration.registration_id, registration.sealed
         )
     except SealBroken:
-        parts.metrics.broken_seals.inc()
-        parts.log.error("sealed registration does not open", call="record")
+        parts.alarm_broken_seal("record")
         return UNSET
     except HsmError:
         return UNSET

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from cluster.commands import Counter, Id32, Sig64
+from cluster.commands import Counter, Id32, Sig64  # noqa: TC001 - msgspec reads the annotations
 
 Ke1 = Annotated[bytes, Meta(min_length=96, max_length=96)]
 AskNumber = Annotated[int, Meta(ge=0, lt=2**53)]

@@ -23,6 +23,8 @@ from node.problems import Code, Problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from jwt.types import Options
+
     from node.config import Tenant
 
 MAX_TOKEN_BYTES: Final = 4096
@@ -176,7 +178,7 @@ class Tokens:
         return expires
 
 
-_SIGNATURE_ONLY: Final = {
+_SIGNATURE_ONLY: Final[Options] = {
     "verify_signature": True,
     "verify_exp": False,
     "verify_nbf": False,
