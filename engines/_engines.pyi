@@ -1,3 +1,4 @@
+# ruff: noqa: PYI021 - this file is the specification of the crate, so it has docstrings
 """The Rust crate's boundary: bytes in, bytes out. This file is its specification.
 
 OPAQUE and group functions raise ValueError on malformed input (wrong length, non-canonical or
@@ -6,6 +7,7 @@ into an abort of the process with a reason on stderr: an exception would leave a
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 __version__: str
 
@@ -31,9 +33,9 @@ def element_is_valid(element: bytes) -> bool:
 
 # ---------------------------------------------------------------- threshold OPRF (crypto.md)
 
-SubsetPrfs = Sequence[tuple[bytes, bytes]]
-"""[(A, PRF(oprf/A, "oprf-subset", registration_id))]: A as ascending seat bytes, b"\\x01\\x02\\x04";
-64 PRF bytes. Exactly the C(n-1, n-t) sets of size n-t+1 that contain the seat."""
+SubsetPrfs: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""[(A, PRF(oprf/A, "oprf-subset", registration_id))]: A as ascending seat bytes such as
+b"\\x01\\x02\\x04"; 64 PRF bytes. Exactly the C(n-1, n-t) sets of size n-t+1 with the seat in."""
 
 def threshold_share(seat: int, n: int, t: int, subset_prfs: SubsetPrfs, element: bytes) -> bytes:
     """S_j = k_j·element, 32 bytes."""
@@ -67,11 +69,17 @@ def threshold_combine(shares: Sequence[tuple[int, bytes]]) -> bytes:
     """
 
 def threshold_consistent(t: int, shares: Sequence[tuple[int, bytes]]) -> bool:
-    """True when all given elements (more than t of them) lie on one polynomial of degree t-1."""
+    """True when all given elements (more than t of them) lie on one polynomial of degree t-1.
+
+    Raises ValueError on t or fewer shares, a repeated seat or a bad element.
+    """
 
 def threshold_liars(t: int, shares: Sequence[tuple[int, bytes]]) -> tuple[bytes | None, list[int]]:
-    """(evaluation, liars): the single largest consistent set of at least t+1 shares and the
-    seats outside it; (None, []) when no such set exists or it is not unique."""
+    """(evaluation, liars) by the single largest consistent set of at least t+1 shares.
+
+    The liars are the ascending seats outside it; (None, []) when no such set exists or it is not
+    unique. Raises ValueError as threshold_consistent does, and on an identity evaluation.
+    """
 
 # ---------------------------------------------------------------- OPAQUE server (RFC 9807)
 
@@ -88,8 +96,11 @@ def opaque_ke2(
     server_private_key: bytes,
     server_public_key: bytes,
 ) -> bytes:
-    """KE2 (320 bytes) for KE1 (96), record (192) and the evaluated element (32); empty context,
-    identities = public keys, fresh masking nonce, server nonce and key share each time."""
+    """KE2 (320 bytes) for KE1 (96), record (192) and the evaluated element (32).
+
+    Empty context, identities = public keys; masking nonce, server nonce and key share are fresh
+    each time.
+    """
 
 # ---------------------------------------------------------------- OPAQUE client (opaque-ke 4)
 

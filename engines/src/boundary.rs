@@ -11,7 +11,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::dleq::{self, Binding};
-use crate::group::Malformed;
+use crate::group::{self, Malformed};
 use crate::opaque_client::{self, ClientError, Ksf};
 use crate::opaque_server::{self, KeyPair};
 use crate::threshold::{self, Scheme, Verdict};
@@ -73,7 +73,10 @@ type Shares = Vec<(Seat, PyBackedBytes)>;
 type SubsetPrfs = Vec<(PyBackedBytes, PyBackedBytes)>;
 
 fn borrowed(shares: &Shares) -> Vec<(u8, &[u8])> {
-    shares.iter().map(|(seat, bytes)| (seat.0, &**bytes)).collect()
+    shares
+        .iter()
+        .map(|(seat, bytes)| (seat.0, &**bytes))
+        .collect()
 }
 
 fn borrowed_prfs(prfs: &SubsetPrfs) -> Vec<(&[u8], &[u8])> {
@@ -108,7 +111,7 @@ fn ed25519_is_usable(public_key: &[u8]) -> bool {
 
 #[pyfunction]
 fn element_is_valid(element: &[u8]) -> bool {
-    threshold::element_is_valid(element)
+    group::element_is_valid(element)
 }
 
 #[pyfunction]
@@ -128,7 +131,10 @@ fn threshold_share<'py>(
 }
 
 #[pyfunction]
-#[allow(clippy::too_many_arguments, reason = "the protocol's own list, as in the .pyi")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the protocol's own list, as in the .pyi"
+)]
 fn threshold_share_proven<'py>(
     py: Python<'py>,
     cluster_id: &[u8],
@@ -140,7 +146,11 @@ fn threshold_share_proven<'py>(
     element: &[u8],
 ) -> PyResult<(Bytes<'py>, Bytes<'py>, Bytes<'py>)> {
     let proven = heavy(py, || {
-        let binding = Binding { cluster_id, registration_id, seat: seat.0 };
+        let binding = Binding {
+            cluster_id,
+            registration_id,
+            seat: seat.0,
+        };
         let scheme = Scheme::new(n.0, t.0)?;
         dleq::share_proven(binding, scheme, &borrowed_prfs(&subset_prfs), element)
     })?;
@@ -152,7 +162,10 @@ fn threshold_share_proven<'py>(
 }
 
 #[pyfunction]
-#[allow(clippy::too_many_arguments, reason = "the protocol's own list, as in the .pyi")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the protocol's own list, as in the .pyi"
+)]
 fn threshold_verify(
     py: Python<'_>,
     cluster_id: &[u8],
@@ -164,7 +177,11 @@ fn threshold_verify(
     proof: &[u8],
 ) -> PyResult<bool> {
     heavy(py, || {
-        let binding = Binding { cluster_id, registration_id, seat: seat.0 };
+        let binding = Binding {
+            cluster_id,
+            registration_id,
+            seat: seat.0,
+        };
         Ok::<_, Malformed>(dleq::verify(binding, element, share, point, proof))
     })
 }
@@ -197,10 +214,7 @@ fn threshold_liars(
 }
 
 #[pyfunction]
-fn opaque_derive_key_pair<'py>(
-    py: Python<'py>,
-    seed: &[u8],
-) -> PyResult<(Bytes<'py>, Bytes<'py>)> {
+fn opaque_derive_key_pair<'py>(py: Python<'py>, seed: &[u8]) -> PyResult<(Bytes<'py>, Bytes<'py>)> {
     let (private, public) = heavy(py, || opaque_server::derive_key_pair(seed))?;
     Ok((PyBytes::new(py, &*private), PyBytes::new(py, &public)))
 }
@@ -225,7 +239,10 @@ fn opaque_ke2<'py>(
     server_public_key: &[u8],
 ) -> PyResult<Bytes<'py>> {
     let ke2 = heavy(py, || {
-        let server = KeyPair { private: server_private_key, public: server_public_key };
+        let server = KeyPair {
+            private: server_private_key,
+            public: server_public_key,
+        };
         opaque_server::ke2(ke1, record, evaluated, server)
     })?;
     Ok(PyBytes::new(py, &ke2))
@@ -245,7 +262,10 @@ fn opaque_registration_start<'py>(
     password: &[u8],
 ) -> PyResult<(Bytes<'py>, Bytes<'py>)> {
     let started = heavy(py, || opaque_client::registration_start(password))?;
-    Ok((PyBytes::new(py, &*started.state), PyBytes::new(py, &started.message)))
+    Ok((
+        PyBytes::new(py, &*started.state),
+        PyBytes::new(py, &started.message),
+    ))
 }
 
 #[pyfunction]
@@ -268,12 +288,12 @@ fn opaque_registration_finish<'py>(
 }
 
 #[pyfunction]
-fn opaque_login_start<'py>(
-    py: Python<'py>,
-    password: &[u8],
-) -> PyResult<(Bytes<'py>, Bytes<'py>)> {
+fn opaque_login_start<'py>(py: Python<'py>, password: &[u8]) -> PyResult<(Bytes<'py>, Bytes<'py>)> {
     let started = heavy(py, || opaque_client::login_start(password))?;
-    Ok((PyBytes::new(py, &*started.state), PyBytes::new(py, &started.message)))
+    Ok((
+        PyBytes::new(py, &*started.state),
+        PyBytes::new(py, &started.message),
+    ))
 }
 
 #[pyfunction]

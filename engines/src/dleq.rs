@@ -73,12 +73,20 @@ pub fn share_proven_with(
     let point = encode("share's point", &RistrettoPoint::mul_base(&k))?;
     let t1 = RistrettoPoint::mul_base(w).compress();
     let t2 = (base * w).compress();
-    let c = challenge(binding, [blinded, &point, &share, t1.as_bytes(), t2.as_bytes()])?;
-    let z = w + c * *k;
+    let c = challenge(
+        binding,
+        [blinded, &point, &share, t1.as_bytes(), t2.as_bytes()],
+    )?;
+    let ck = Zeroizing::new(c * *k);
+    let z = w + *ck;
     let mut proof = [0; PROOF_BYTES];
     proof[..SCALAR_BYTES].copy_from_slice(c.as_bytes());
     proof[SCALAR_BYTES..].copy_from_slice(z.as_bytes());
-    Ok(Proven { share, point, proof })
+    Ok(Proven {
+        share,
+        point,
+        proof,
+    })
 }
 
 /// True when the proof shows share = k·blinded and point = k·G for one k; false for anything
@@ -112,10 +120,16 @@ fn try_verify(
     let k = element("share's point", point)?;
     let t1 = RistrettoPoint::vartime_double_scalar_mul_basepoint(&-c, &k, &z).compress();
     let t2 = RistrettoPoint::vartime_multiscalar_mul([z, -c], [b, s]).compress();
-    Ok(challenge(binding, [blinded, point, share, t1.as_bytes(), t2.as_bytes()])? == c)
+    Ok(challenge(
+        binding,
+        [blinded, point, share, t1.as_bytes(), t2.as_bytes()],
+    )? == c)
 }
 
 fn canonical(bytes: &[u8]) -> Result<Scalar, Malformed> {
-    Option::from(Scalar::from_canonical_bytes(*exact::<SCALAR_BYTES>("DLEQ scalar", bytes)?))
-        .ok_or_else(|| Malformed::new("DLEQ proof must be two canonical scalars"))
+    Option::from(Scalar::from_canonical_bytes(*exact::<SCALAR_BYTES>(
+        "DLEQ scalar",
+        bytes,
+    )?))
+    .ok_or_else(|| Malformed::new("DLEQ proof must be two canonical scalars"))
 }

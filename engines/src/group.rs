@@ -5,6 +5,7 @@
 use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::IsIdentity;
+use sha2::digest::Output;
 use sha2::{Digest, Sha512};
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
@@ -14,7 +15,7 @@ pub const SCALAR_BYTES: usize = 32;
 /// Input of a wide reduction: twice the group order, so that the result is uniform.
 pub const WIDE_BYTES: usize = 64;
 
-const HASH_BYTES: usize = 64;
+pub const HASH_BYTES: usize = 64;
 const HASH_BLOCK_BYTES: usize = 128;
 /// contextString of RFC 9497 for mode OPRF: "OPRFV1-" ‖ I2OSP(0, 1) ‖ "-" ‖ identifier.
 const OPRF_CONTEXT: &[u8] = b"OPRFV1-\x00-ristretto255-SHA512";
@@ -55,12 +56,20 @@ pub fn element(name: &str, bytes: &[u8]) -> Result<RistrettoPoint, Malformed> {
         })
 }
 
+/// True for 32 bytes that are an acceptable element.
+#[must_use]
+pub fn element_is_valid(bytes: &[u8]) -> bool {
+    element("element", bytes).is_ok()
+}
+
 /// A canonical scalar other than zero.
 pub fn secret_scalar(name: &str, bytes: &[u8]) -> Result<Zeroizing<Scalar>, Malformed> {
-    Option::<Scalar>::from(Scalar::from_canonical_bytes(*exact::<SCALAR_BYTES>(name, bytes)?))
-        .filter(|scalar| *scalar != Scalar::ZERO)
-        .map(Zeroizing::new)
-        .ok_or_else(|| Malformed::new(format!("{name} must be a canonical non-zero scalar")))
+    Option::<Scalar>::from(Scalar::from_canonical_bytes(*exact::<SCALAR_BYTES>(
+        name, bytes,
+    )?))
+    .filter(|scalar| *scalar != Scalar::ZERO)
+    .map(Zeroizing::new)
+    .ok_or_else(|| Malformed::new(format!("{name} must be a canonical non-zero scalar")))
 }
 
 /// The 32 bytes of a result that has to be an element other than the identity.
@@ -73,7 +82,17 @@ pub fn encode(name: &str, point: &RistrettoPoint) -> Result<[u8; ELEMENT_BYTES],
 
 /// 64 bytes, little-endian, reduced modulo the group order.
 pub fn wide(name: &str, bytes: &[u8]) -> Result<Scalar, Malformed> {
-    Ok(Scalar::from_bytes_mod_order_wide(exact::<WIDE_BYTES>(name, bytes)?))
+    Ok(Scalar::from_bytes_mod_order_wide(exact::<WIDE_BYTES>(
+        name, bytes,
+    )?))
+}
+
+/// A hash or MAC that is a secret, in memory that is wiped; the library's own copy is wiped here.
+pub fn kept(mut output: Output<Sha512>) -> Zeroizing<[u8; HASH_BYTES]> {
+    let mut copy = Zeroizing::new([0; HASH_BYTES]);
+    copy.copy_from_slice(&output);
+    output.zeroize();
+    copy
 }
 
 /// expand_message_xmd of RFC 9380 with SHA-512 and an output of 64 bytes, which is one block.
@@ -90,13 +109,12 @@ pub fn expand_message_xmd(
     for part in message {
         first.update(part);
     }
-    let mut b_0: Zeroizing<[u8; HASH_BYTES]> = Zeroizing::new(
+    let b_0 = kept(
         first
             .chain_update([0, WIDE_BYTES as u8, 0])
             .chain_update(&tag)
             .chain_update([tag_bytes])
-            .finalize()
-            .into(),
+            .finalize(),
     );
     let b_1 = Sha512::new()
         .chain_update(*b_0)
@@ -104,8 +122,7 @@ pub fn expand_message_xmd(
         .chain_update(&tag)
         .chain_update([tag_bytes])
         .finalize();
-    b_0.zeroize();
-    Ok(Zeroizing::new(b_1.into()))
+    Ok(kept(b_1))
 }
 
 /// DeriveKeyPair of RFC 9497 (section 3.2.1) for ristretto255-SHA512, mode OPRF: the scalar.
@@ -123,11 +140,7 @@ pub fn derive_scalar(seed: &[u8; 32], info: &[u8]) -> Result<Zeroizing<Scalar>, 
             return Ok(scalar);
         }
     }
-    Err(Malformed::new("DeriveKeyPair: no key for this seed; draw another one"))
-}
-
-/// The element that an OPRF input hashes to (RFC 9497: HashToGroup, mode OPRF).
-pub fn hash_to_group(input: &[u8]) -> Result<RistrettoPoint, Malformed> {
-    let uniform = expand_message_xmd(&[input], &[b"HashToGroup-", OPRF_CONTEXT])?;
-    Ok(RistrettoPoint::from_uniform_bytes(&uniform))
+    Err(Malformed::new(
+        "DeriveKeyPair: no key for this seed; draw another one",
+    ))
 }

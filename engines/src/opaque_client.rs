@@ -15,13 +15,17 @@ use sha2::Sha512;
 use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::group::{exact, Malformed, ELEMENT_BYTES, SCALAR_BYTES};
-use crate::opaque_server::{HASH_BYTES, KE1_BYTES, KE2_BYTES, RECORD_BYTES, RESPONSE_BYTES};
+use crate::group::{exact, Malformed, ELEMENT_BYTES, HASH_BYTES, SCALAR_BYTES};
+use crate::opaque_server::{KE1_BYTES, KE2_BYTES, RECORD_BYTES, RESPONSE_BYTES};
 
 /// Blind ‖ blinded element.
 pub const REGISTRATION_STATE_BYTES: usize = SCALAR_BYTES + ELEMENT_BYTES;
 /// Blind ‖ KE1 ‖ ephemeral private key ‖ client nonce.
 pub const LOGIN_STATE_BYTES: usize = SCALAR_BYTES + KE1_BYTES + SCALAR_BYTES + 32;
+
+/// RFC 9497 frames an OPRF input with two bytes of length; the library would notice a longer
+/// password only in the last step, when the guess is already spent.
+pub const MAX_PASSWORD_BYTES: usize = 65_535;
 
 const ARGON2_MEMORY_KIB: u32 = 65_536;
 const ARGON2_PASSES: u32 = 3;
@@ -55,8 +59,12 @@ impl opaque_ke::ksf::Ksf for Ksf {
 
 /// The profile's Argon2id over memory that is wiped afterwards.
 fn argon2id(input: &[u8], output: &mut [u8]) -> Result<(), argon2::Error> {
-    let params =
-        Params::new(ARGON2_MEMORY_KIB, ARGON2_PASSES, ARGON2_LANES, Some(output.len()))?;
+    let params = Params::new(
+        ARGON2_MEMORY_KIB,
+        ARGON2_PASSES,
+        ARGON2_LANES,
+        Some(output.len()),
+    )?;
     let mut memory = vec![Block::default(); params.block_count()];
     let result = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into_with_memory(input, &ARGON2_SALT, output, &mut memory);
@@ -84,8 +92,9 @@ impl fmt::Display for ClientError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(error) => error.fmt(formatter),
-            Self::DoesNotOpen => formatter
-                .write_str("KE2 does not open: a wrong password, or a wrong share in it"),
+            Self::DoesNotOpen => {
+                formatter.write_str("KE2 does not open: a wrong password, or a wrong share in it")
+            }
         }
     }
 }
@@ -100,6 +109,16 @@ impl From<Malformed> for ClientError {
 
 fn malformed(name: &str) -> impl Fn(ProtocolError) -> ClientError + '_ {
     move |error| ClientError::Malformed(Malformed::new(format!("{name}: {error}")))
+}
+
+fn checked(password: &[u8]) -> Result<&[u8], Malformed> {
+    if password.len() > MAX_PASSWORD_BYTES {
+        return Err(Malformed::new(format!(
+            "password must be at most {MAX_PASSWORD_BYTES} bytes, not {}",
+            password.len()
+        )));
+    }
+    Ok(password)
 }
 
 /// A client state and the message to send.
@@ -125,7 +144,7 @@ pub struct Opened {
 pub fn registration_start(
     password: &[u8],
 ) -> Result<Started<REGISTRATION_STATE_BYTES, ELEMENT_BYTES>, ClientError> {
-    let start = ClientRegistration::<Suite>::start(&mut OsRng, password)
+    let start = ClientRegistration::<Suite>::start(&mut OsRng, checked(password)?)
         .map_err(malformed("password"))?;
     let mut state = start.state.serialize();
     let started = Started {
@@ -145,13 +164,13 @@ pub fn registration_finish(
 ) -> Result<Registered, ClientError> {
     let state = exact::<REGISTRATION_STATE_BYTES>("registration state", state)?;
     let response = exact::<RESPONSE_BYTES>("registration response", response)?;
-    let client = ClientRegistration::<Suite>::deserialize(state)
-        .map_err(malformed("registration state"))?;
+    let client =
+        ClientRegistration::<Suite>::deserialize(state).map_err(malformed("registration state"))?;
     let response = RegistrationResponse::<Suite>::deserialize(response)
         .map_err(malformed("registration response"))?;
     let parameters = ClientRegistrationFinishParameters::new(Identifiers::default(), Some(&ksf));
     let mut finish = client
-        .finish(&mut OsRng, password, response, parameters)
+        .finish(&mut OsRng, checked(password)?, response, parameters)
         .map_err(malformed("registration response"))?;
     let registered = Registered {
         record: *exact("OPAQUE record", &finish.message.serialize())?,
@@ -164,8 +183,8 @@ pub fn registration_finish(
 
 /// Blind the password for a login: KE1.
 pub fn login_start(password: &[u8]) -> Result<Started<LOGIN_STATE_BYTES, KE1_BYTES>, ClientError> {
-    let start =
-        ClientLogin::<Suite>::start(&mut OsRng, password).map_err(malformed("password"))?;
+    let start = ClientLogin::<Suite>::start(&mut OsRng, checked(password)?)
+        .map_err(malformed("password"))?;
     let mut state = start.state.serialize();
     let started = Started {
         state: Zeroizing::new(*exact("login state", &state)?),
@@ -190,8 +209,9 @@ pub fn login_finish(
     let client = ClientLogin::<Suite>::deserialize(state).map_err(malformed("login state"))?;
     let response = CredentialResponse::<Suite>::deserialize(ke2).map_err(malformed("KE2"))?;
     let parameters = ClientLoginFinishParameters::new(None, Identifiers::default(), Some(&ksf));
-    let mut finish =
-        client.finish(&mut OsRng, password, response, parameters).map_err(|error| match error {
+    let mut finish = client
+        .finish(&mut OsRng, checked(password)?, response, parameters)
+        .map_err(|error| match error {
             ProtocolError::InvalidLoginError | ProtocolError::ReflectedValueError => {
                 ClientError::DoesNotOpen
             }

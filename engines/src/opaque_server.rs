@@ -15,11 +15,12 @@ use rand::RngCore;
 use sha2::{Digest, Sha512};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::group::{derive_scalar, element, exact, secret_scalar, Malformed, ELEMENT_BYTES};
+use crate::group::{
+    derive_scalar, element, exact, kept, secret_scalar, Malformed, ELEMENT_BYTES, HASH_BYTES,
+};
 
 pub const NONCE_BYTES: usize = 32;
 pub const SEED_BYTES: usize = 32;
-pub const HASH_BYTES: usize = 64;
 pub const KE1_BYTES: usize = 96;
 pub const KE2_BYTES: usize = 320;
 pub const RECORD_BYTES: usize = 192;
@@ -98,7 +99,14 @@ pub fn ke2(
     evaluated: &[u8],
     server: KeyPair<'_>,
 ) -> Result<[u8; KE2_BYTES], Malformed> {
-    ke2_with(&Randomness::fresh(), Setting::default(), ke1, record, evaluated, server)
+    ke2_with(
+        &Randomness::fresh(),
+        Setting::default(),
+        ke1,
+        record,
+        evaluated,
+        server,
+    )
 }
 
 /// GenerateKE2 of RFC 9807 (section 6.2.2) with everything given.
@@ -125,13 +133,24 @@ pub fn ke2_with(
     let mut message = Vec::with_capacity(KE2_BYTES);
     message.extend_from_slice(evaluated);
     message.extend_from_slice(&randomness.masking_nonce);
-    message.extend(masked(masking_key, &randomness.masking_nonce, server.public, envelope)?);
+    message.extend(masked(
+        masking_key,
+        &randomness.masking_nonce,
+        server.public,
+        envelope,
+    )?);
 
     let mut preamble = Sha512::new().chain_update(b"OPAQUEv1-");
     update_sized(&mut preamble, setting.context)?;
-    update_sized(&mut preamble, setting.client_identity.unwrap_or(client_public_key))?;
+    update_sized(
+        &mut preamble,
+        setting.client_identity.unwrap_or(client_public_key),
+    )?;
     preamble.update(ke1);
-    update_sized(&mut preamble, setting.server_identity.unwrap_or(server.public))?;
+    update_sized(
+        &mut preamble,
+        setting.server_identity.unwrap_or(server.public),
+    )?;
     preamble.update(&message);
     preamble.update(randomness.server_nonce);
     preamble.update(keyshare);
@@ -213,7 +232,7 @@ fn expand(prk: &[u8], info: &[&[u8]], out: &mut [u8]) -> Result<(), Malformed> {
 /// HMAC-SHA-512, which is also HKDF-Extract with the key as salt.
 fn hmac(key: &[u8], message: &[u8]) -> Zeroizing<[u8; HASH_BYTES]> {
     let mac = Hmac::<Sha512>::new_from_slice(key).expect("HMAC takes keys of any length");
-    Zeroizing::new(mac.chain_update(message).finalize().into_bytes().into())
+    kept(mac.chain_update(message).finalize().into_bytes())
 }
 
 fn update_sized(hash: &mut Sha512, field: &[u8]) -> Result<(), Malformed> {

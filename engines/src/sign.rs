@@ -12,7 +12,10 @@ pub const PUBLIC_KEY_BYTES: usize = 32;
 pub const SIGNATURE_BYTES: usize = 64;
 
 fn signing_key(seed: &[u8]) -> Result<SigningKey, Malformed> {
-    Ok(SigningKey::from_bytes(exact::<SEED_BYTES>("Ed25519 seed", seed)?))
+    Ok(SigningKey::from_bytes(exact::<SEED_BYTES>(
+        "Ed25519 seed",
+        seed,
+    )?))
 }
 
 /// The public key of a 32-byte seed.
@@ -34,8 +37,10 @@ pub fn verify(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     ) else {
         return false;
     };
-    VerifyingKey::from_bytes(key)
-        .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+    VerifyingKey::from_bytes(key).is_ok_and(|key| {
+        key.verify_strict(message, &Signature::from_bytes(signature))
+            .is_ok()
+    })
 }
 
 /// True for the canonical bytes of a point that is not of small order. Register asks this, so

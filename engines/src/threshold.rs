@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 
 use curve25519_dalek::ristretto::RistrettoPoint;
 use curve25519_dalek::scalar::Scalar;
-use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
-use zeroize::{Zeroize, Zeroizing};
+use curve25519_dalek::traits::VartimeMultiscalarMul;
+use zeroize::Zeroizing;
 
 use crate::group::{element, encode, wide, Malformed, ELEMENT_BYTES};
 
@@ -46,7 +46,10 @@ impl Scheme {
     /// How many sets A contain one seat: C(n-1, n-t).
     #[must_use]
     pub fn sets_per_seat(self) -> usize {
-        let (top, chosen) = (u64::from(self.seats - 1), u64::from(self.seats - self.threshold));
+        let (top, chosen) = (
+            u64::from(self.seats - 1),
+            u64::from(self.seats - self.threshold),
+        );
         let product = (1..=chosen).fold(1, |result, i| result * (top - chosen + i) / i);
         usize::try_from(product).expect("at most 70 for nine seats")
     }
@@ -110,7 +113,10 @@ pub fn seat_scalar(
     subset_prfs: &[SubsetPrf<'_>],
 ) -> Result<Zeroizing<Scalar>, Malformed> {
     if seat == 0 || seat > scheme.seats {
-        return Err(Malformed::new(format!("seat must be 1..={}, not {seat}", scheme.seats)));
+        return Err(Malformed::new(format!(
+            "seat must be 1..={}, not {seat}",
+            scheme.seats
+        )));
     }
     if subset_prfs.len() != scheme.sets_per_seat() {
         return Err(Malformed::new(format!(
@@ -124,7 +130,9 @@ pub fn seat_scalar(
     for (seats, prf) in subset_prfs {
         let set = seat_set(scheme, seat, seats)?;
         if seen.contains(&set) {
-            return Err(Malformed::new(format!("subset PRFs of seat {seat}: a set given twice")));
+            return Err(Malformed::new(format!(
+                "subset PRFs of seat {seat}: a set given twice"
+            )));
         }
         seen.push(set);
         let r = Zeroizing::new(wide("subset PRF", prf)?);
@@ -132,9 +140,10 @@ pub fn seat_scalar(
         *sum += *term;
     }
     let scalar = Zeroizing::new(*sum * INVERSE_FACTORIALS[usize::from(scheme.seats)]);
-    sum.zeroize();
     if *scalar == Scalar::ZERO {
-        return Err(Malformed::new(format!("subset PRFs of seat {seat}: the share is zero")));
+        return Err(Malformed::new(format!(
+            "subset PRFs of seat {seat}: the share is zero"
+        )));
     }
     Ok(scalar)
 }
@@ -166,7 +175,9 @@ fn parse(shares: &[WireShare<'_>]) -> Result<Vec<Share>, Malformed> {
         .iter()
         .map(|&(seat, bytes)| {
             if seat == 0 || seat > MAX_SEATS {
-                return Err(Malformed::new(format!("share: seat must be 1..={MAX_SEATS}")));
+                return Err(Malformed::new(format!(
+                    "share: seat must be 1..={MAX_SEATS}"
+                )));
             }
             if seen & (1 << seat) != 0 {
                 return Err(Malformed::new(format!("share: seat {seat} given twice")));
@@ -188,7 +199,11 @@ pub fn lagrange(seats: &[u8], at: u8) -> Vec<Scalar> {
     };
     let mut denominators: Vec<Scalar> = seats.iter().map(|&own| product(own, own)).collect();
     Scalar::batch_invert(&mut denominators);
-    seats.iter().zip(denominators).map(|(&own, inverse)| product(own, at) * inverse).collect()
+    seats
+        .iter()
+        .zip(denominators)
+        .map(|(&own, inverse)| product(own, at) * inverse)
+        .collect()
 }
 
 /// The polynomial through `basis`, in the exponent, at seat `at`. Variable time: shares and
@@ -209,7 +224,9 @@ pub fn combine(shares: &[WireShare<'_>]) -> Result<[u8; ELEMENT_BYTES], Malforme
 
 fn on_one_polynomial(threshold: usize, shares: &[Share]) -> bool {
     let (basis, others) = shares.split_at(threshold);
-    others.iter().all(|other| interpolate(basis, other.seat) == other.point)
+    others
+        .iter()
+        .all(|other| interpolate(basis, other.seat) == other.point)
 }
 
 fn more_than(threshold: u8, shares: &[WireShare<'_>]) -> Result<Vec<Share>, Malformed> {
@@ -224,7 +241,10 @@ fn more_than(threshold: u8, shares: &[WireShare<'_>]) -> Result<Vec<Share>, Malf
 
 /// True when all shares, more than t of them, lie on one polynomial of degree t-1.
 pub fn consistent(threshold: u8, shares: &[WireShare<'_>]) -> Result<bool, Malformed> {
-    Ok(on_one_polynomial(usize::from(threshold), &more_than(threshold, shares)?))
+    Ok(on_one_polynomial(
+        usize::from(threshold),
+        &more_than(threshold, shares)?,
+    ))
 }
 
 /// What more than t shares tell.
@@ -248,25 +268,28 @@ pub fn liars(threshold: u8, shares: &[WireShare<'_>]) -> Result<Verdict, Malform
         }
         let evaluation = interpolate(&honest[..threshold], 0);
         let is_honest = |seat: u8| honest.iter().any(|share| share.seat == seat);
-        let mut outside: Vec<u8> =
-            shares.iter().map(|share| share.seat).filter(|&seat| !is_honest(seat)).collect();
+        let mut outside: Vec<u8> = shares
+            .iter()
+            .map(|share| share.seat)
+            .filter(|&seat| !is_honest(seat))
+            .collect();
         outside.sort_unstable();
-        return Ok(Verdict::Evaluation(encode("combined evaluation", &evaluation)?, outside));
+        return Ok(Verdict::Evaluation(
+            encode("combined evaluation", &evaluation)?,
+            outside,
+        ));
     }
     Ok(Verdict::Undecided)
 }
 
 fn subsets(shares: &[Share], size: usize) -> impl Iterator<Item = Vec<Share>> + '_ {
-    (0_u32..1 << shares.len()).filter(move |mask| mask.count_ones() as usize == size).map(
-        move |mask| {
-            let chosen = shares.iter().enumerate().filter(|(i, _)| mask & (1 << i) != 0);
+    (0_u32..1 << shares.len())
+        .filter(move |mask| mask.count_ones() as usize == size)
+        .map(move |mask| {
+            let chosen = shares
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| mask & (1 << i) != 0);
             chosen.map(|(_, share)| *share).collect()
-        },
-    )
-}
-
-/// True for 32 bytes that are an acceptable element.
-#[must_use]
-pub fn element_is_valid(bytes: &[u8]) -> bool {
-    element("element", bytes).is_ok_and(|point| !point.is_identity())
+        })
 }

@@ -39,7 +39,10 @@ fn our_client_registers_and_logs_in_at_the_oracle() {
     let setup = ServerSetup::<Oracle>::new(&mut OsRng);
     let started = registration_start(PASSWORD).unwrap();
     let request = RegistrationRequest::<Oracle>::deserialize(&started.message).unwrap();
-    let response = ServerRegistration::start(&setup, request, b"id").unwrap().message.serialize();
+    let response = ServerRegistration::start(&setup, request, b"id")
+        .unwrap()
+        .message
+        .serialize();
     let registered =
         registration_finish(&*started.state, PASSWORD, &response, Ksf::Argon2id).unwrap();
     let upload = RegistrationUpload::<Oracle>::deserialize(&registered.record).unwrap();
@@ -75,7 +78,10 @@ fn the_oracles_client_opens_our_ke2_under_any_context_and_identities() {
         (&b"context"[..], Some(&b"alice"[..]), Some(&b"vault"[..])),
     ];
     for (context, client_identity, server_identity) in settings {
-        let identifiers = Identifiers { client: client_identity, server: server_identity };
+        let identifiers = Identifiers {
+            client: client_identity,
+            server: server_identity,
+        };
         let start = ClientRegistration::<Oracle>::start(&mut OsRng, PASSWORD).unwrap();
         let evaluated = evaluate(&key, &start.message.serialize());
         let response = registration_response(&evaluated, &public).unwrap();
@@ -94,11 +100,18 @@ fn the_oracles_client_opens_our_ke2_under_any_context_and_identities() {
         let ke1 = login.message.serialize();
         let ke2 = ke2_with(
             &Randomness::fresh(),
-            Setting { context, client_identity, server_identity },
+            Setting {
+                context,
+                client_identity,
+                server_identity,
+            },
             &ke1,
             &record,
             &evaluate(&key, &ke1[..32]),
-            KeyPair { private: &*private, public: &public },
+            KeyPair {
+                private: &*private,
+                public: &public,
+            },
         )
         .unwrap();
         let open = |context: &[u8]| {
@@ -119,7 +132,10 @@ fn the_oracles_client_opens_our_ke2_under_any_context_and_identities() {
 fn every_ke2_is_fresh_and_evaluates_the_same_element() {
     let key = Scalar::random(&mut OsRng);
     let (private, public) = derive_key_pair(&[9; 32]).unwrap();
-    let keys = KeyPair { private: &*private, public: &public };
+    let keys = KeyPair {
+        private: &*private,
+        public: &public,
+    };
     let started = registration_start(PASSWORD).unwrap();
     let response = registration_response(&evaluate(&key, &started.message), &public).unwrap();
     let registered =
@@ -141,14 +157,23 @@ fn every_ke2_is_fresh_and_evaluates_the_same_element() {
 #[test]
 fn a_reflected_element_does_not_open() {
     let (private, public) = derive_key_pair(&[9; 32]).unwrap();
-    let keys = KeyPair { private: &*private, public: &public };
+    let keys = KeyPair {
+        private: &*private,
+        public: &public,
+    };
     let started = registration_start(PASSWORD).unwrap();
     let key = Scalar::random(&mut OsRng);
     let response = registration_response(&evaluate(&key, &started.message), &public).unwrap();
     let registered =
         registration_finish(&*started.state, PASSWORD, &response, Ksf::Identity).unwrap();
     let login = login_start(PASSWORD).unwrap();
-    let reflected = ke2(&login.message, &registered.record, &login.message[..32], keys).unwrap();
+    let reflected = ke2(
+        &login.message,
+        &registered.record,
+        &login.message[..32],
+        keys,
+    )
+    .unwrap();
     let result = login_finish(&*login.state, PASSWORD, &reflected, Ksf::Identity);
     assert_eq!(result.err(), Some(ClientError::DoesNotOpen));
 }

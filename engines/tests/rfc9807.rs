@@ -2,7 +2,7 @@
 
 mod common;
 
-use _engines::group::{derive_scalar, encode, element};
+use _engines::group::{derive_scalar, element, encode};
 use _engines::opaque_server::{
     derive_key_pair, ke2_with, registration_response, KeyPair, Randomness, Setting,
 };
@@ -17,10 +17,15 @@ fn evaluate(inputs: &Value, blinded: &[u8]) -> Vec<u8> {
     let mut seed = [0; 32];
     Hkdf::<Sha512>::from_prk(&hex_of(inputs, "oprf_seed"))
         .unwrap()
-        .expand_multi_info(&[&hex_of(inputs, "credential_identifier"), b"OprfKey"], &mut seed)
+        .expand_multi_info(
+            &[&hex_of(inputs, "credential_identifier"), b"OprfKey"],
+            &mut seed,
+        )
         .unwrap();
     let key = derive_scalar(&seed, b"OPAQUE-DeriveKeyPair").unwrap();
-    encode("evaluation", &(element("blinded", blinded).unwrap() * *key)).unwrap().to_vec()
+    encode("evaluation", &(element("blinded", blinded).unwrap() * *key))
+        .unwrap()
+        .to_vec()
 }
 
 fn ke2_of(vector: &Value, ke1: &[u8], record: &[u8]) -> Vec<u8> {
@@ -38,11 +43,18 @@ fn ke2_of(vector: &Value, ke1: &[u8], record: &[u8]) -> Vec<u8> {
         server_nonce: array(&hex_of(inputs, "server_nonce")),
         keyshare_seed: Zeroizing::new(array(&hex_of(inputs, "server_keyshare_seed"))),
     };
-    let (private, public) =
-        (hex_of(inputs, "server_private_key"), hex_of(inputs, "server_public_key"));
-    let keys = KeyPair { private: &private, public: &public };
+    let (private, public) = (
+        hex_of(inputs, "server_private_key"),
+        hex_of(inputs, "server_public_key"),
+    );
+    let keys = KeyPair {
+        private: &private,
+        public: &public,
+    };
     let evaluated = evaluate(inputs, &ke1[..32]);
-    ke2_with(&randomness, setting, ke1, record, &evaluated, keys).unwrap().to_vec()
+    ke2_with(&randomness, setting, ke1, record, &evaluated, keys)
+        .unwrap()
+        .to_vec()
 }
 
 fn vectors(fake: &str) -> Vec<Value> {
@@ -71,7 +83,10 @@ fn ke2_of_every_real_vector_is_made() {
     for vector in vectors("False") {
         let outputs = &vector["outputs"];
         let record = hex_of(outputs, "registration_upload");
-        assert_eq!(ke2_of(&vector, &hex_of(outputs, "KE1"), &record), hex_of(outputs, "KE2"));
+        assert_eq!(
+            ke2_of(&vector, &hex_of(outputs, "KE1"), &record),
+            hex_of(outputs, "KE2")
+        );
     }
 }
 
@@ -79,8 +94,12 @@ fn ke2_of_every_real_vector_is_made() {
 fn ke2_of_every_fake_vector_is_made() {
     for vector in vectors("True") {
         let inputs = &vector["inputs"];
-        let record = [hex_of(inputs, "client_public_key"), hex_of(inputs, "masking_key"), vec![0; 96]]
-            .concat();
+        let record = [
+            hex_of(inputs, "client_public_key"),
+            hex_of(inputs, "masking_key"),
+            vec![0; 96],
+        ]
+        .concat();
         let ke2 = ke2_of(&vector, &hex_of(inputs, "KE1"), &record);
         assert_eq!(ke2, hex_of(&vector["outputs"], "KE2"));
     }

@@ -7,7 +7,7 @@ of the packages under test. Tests and the system tests use it as "another OPAQUE
     state, request = registration_start(password)
     made = registration_finish(state, password, response)   # record, export_key, server key
     state = login_start(password)                            # state.ke1
-    opened = login_finish(state, password, ke2)              # raises DoesNotOpen
+    opened = login_finish(state, password, ke2)              # raises DoesNotOpenError
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPRF_CONTEXT = b"OPRFV1-\x00-ristretto255-SHA512"
 Ksf = Callable[[bytes], bytes]
 
 
-class DoesNotOpen(Exception):
+class DoesNotOpenError(Exception):
     """The envelope, the server's MAC or a box did not verify under this password."""
 
 
@@ -82,6 +82,11 @@ def multiply(scalar: bytes, point: bytes) -> bytes:
 def multiply_base(scalar: bytes) -> bytes:
     """scalar·G."""
     return _call("crypto_scalarmult_ristretto255_base", _sized("scalar", scalar, 32))
+
+
+def add(first: bytes, second: bytes) -> bytes:
+    """first + second."""
+    return _call("crypto_core_ristretto255_add", element(first), element(second))
 
 
 def random_scalar() -> bytes:
@@ -308,7 +313,7 @@ def login_finish(
 
     Raises:
         ValueError: KE2 is malformed.
-        DoesNotOpen: wrong password or wrong evaluation.
+        DoesNotOpenError: wrong password or wrong evaluation.
 
     """
     _sized("KE2", ke2, 320)
@@ -322,7 +327,7 @@ def login_finish(
     auth_key, export_key, private, public = _envelope_keys(randomized, nonce)
     expected = _mac(auth_key, nonce + _cleartext(setting, server_public_key, public))
     if not hmac.compare_digest(tag, expected):
-        raise DoesNotOpen("the envelope does not verify")
+        raise DoesNotOpenError("the envelope does not verify")
 
     server = server_public_key if setting.server_identity is None else setting.server_identity
     client = public if setting.client_identity is None else setting.client_identity
@@ -337,7 +342,7 @@ def login_finish(
     if not hmac.compare_digest(
         server_mac, _mac(_expand_label(handshake, b"ServerMAC", b""), transcript)
     ):
-        raise DoesNotOpen("the server's MAC does not verify")
+        raise DoesNotOpenError("the server's MAC does not verify")
     ke3 = _mac(
         _expand_label(handshake, b"ClientMAC", b""),
         hashlib.sha512(preamble + server_mac).digest(),
@@ -373,9 +378,7 @@ def attempt_id(record_id: bytes, ke1: bytes) -> bytes:
     return hashlib.sha256(encode("attempt-id", record_id, ke1)).digest()
 
 
-def content_hash(
-    registration: bytes, record: bytes, proof_box: bytes, wrapped_key: bytes
-) -> bytes:
+def content_hash(registration: bytes, record: bytes, proof_box: bytes, wrapped_key: bytes) -> bytes:
     """What three seats have to answer alike after activation."""
     return hashlib.sha256(encode("content", registration, record, proof_box, wrapped_key)).digest()
 
@@ -423,7 +426,7 @@ def _open(export_key: bytes, purpose: str, registration: bytes, box: bytes) -> b
     try:
         return aead.decrypt(box[1:13], box[13:], aad)
     except InvalidTag as error:
-        raise DoesNotOpen(f"the {purpose} box does not open") from error
+        raise DoesNotOpenError(f"the {purpose} box does not open") from error
 
 
 def seal_proof_seed(

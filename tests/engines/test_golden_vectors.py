@@ -150,7 +150,7 @@ def test_client_boxes_are_the_golden_ones() -> None:
         (proof_box, sodium_client.open_proof_seed),
         (wrapped_key, sodium_client.open_backup_key),
     ):
-        with pytest.raises(sodium_client.DoesNotOpen):
+        with pytest.raises(sodium_client.DoesNotOpenError):
             unlock(export_key, bytes(32), box)
 
 
