@@ -47,6 +47,11 @@ class Picture:
     """Share-givers of the shard that has the fewest."""
     threshold: int
 
+    @property
+    def is_short(self) -> bool:
+        """The store is short of space."""
+        return is_short(self.space)
+
 
 def is_short(space: Space) -> bool:
     """Less than a tenth free of the map or the disk (but a gibibyte of disk is enough)."""

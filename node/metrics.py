@@ -14,12 +14,15 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from node.health import checks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prometheus_client.core import Metric
 
     from cluster.api import HostStatus
+    from node.health import Picture
 
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 """From one LAN round trip to beyond every deadline."""
@@ -126,6 +129,14 @@ class Metrics:
     def charge(self, outcome: str) -> None:
         """One outcome of a charge proposed here."""
         self._charges.labels(outcome).inc()
+
+    def observe(self, picture: Picture, *, in_flight: int) -> None:
+        """Take over what a picture of the node shows."""
+        self.ready.set(all(check.ok for check in checks(picture)))
+        self.hsm_up.set(picture.hsm)
+        self.disk_free.set(picture.space.disk_free)
+        self.map_used.set(picture.space.map_used)
+        self.in_flight.set(in_flight)
 
     def watch_host(self, status: Callable[[], HostStatus]) -> None:
         """Read the Raft host at each scrape."""
