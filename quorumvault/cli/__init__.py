@@ -28,7 +28,6 @@ app.add_typer(hsm.app, name="hsm", help="Initialise and provision a data center'
 app.add_typer(certs.app, name="certs", help="Issue and show certificates.")
 app.add_typer(record.app, name="record", help="Keep a backup key in the vault; get it back.")
 app.command("demo")(demo.demo)
-app.command("bench")(demo.bench)
 
 
 def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature
