@@ -314,8 +314,8 @@ impl Group {
         let taken = Taken {
             number: ready.number(),
             must_sync: ready.must_sync(),
-            messages: ready.take_messages(),
-            persisted_messages: ready.take_persisted_messages(),
+            messages: sendable(ready.take_messages()),
+            persisted_messages: sendable(ready.take_persisted_messages()),
             hard_state: ready.hs().map(|hs| (hs.term, hs.vote, hs.commit)),
             entries,
             committed,
@@ -487,6 +487,11 @@ impl Group {
         all.sort_unstable();
         all
     }
+}
+
+fn sendable(mut messages: Vec<Message>) -> Vec<Message> {
+    messages.retain(wire::is_sendable);
+    messages
 }
 
 fn dropped(error: raft::Error) -> Refusal {

@@ -51,6 +51,10 @@ impl Stored {
                 previous.1, self.term
             ));
         }
+        if self.voters.is_empty() {
+            // Changes replayed from the log need the configuration that they change.
+            return Err("no voters: an empty log starts with the shard's first ones".to_owned());
+        }
         wire::check_members(&self.voters, &self.learners)
     }
 }
