@@ -1,4 +1,4 @@
-"""A process cluster on a loop thread of its own, so that tests and their clients are free to block."""
+"""A process cluster on a loop thread of its own, so that tests and clients are free to block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -16,6 +15,7 @@ from chaos.processes import ProcessCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
 
 
 class Vault5:
