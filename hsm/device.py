@@ -378,7 +378,7 @@ class Hsm:
                 self._open(fresh=False)
             except HsmError as error:
                 self._go_away(error)
-                raise HsmAway(str(error)) from error
+                raise HsmAway(self._reason) from error
         if self._token is None or self._keys is None:
             raise HsmAway(self._reason)
         return self._token, self._keys
@@ -438,7 +438,7 @@ class Hsm:
         except (PinWrong, PinLocked) as error:
             self._become(healthy=False, reason=str(error))  # for good: no more timers
         except HsmError as error:
-            self._become(healthy=False, reason=str(error))
+            self._become(healthy=False, reason=_why(error))
             self._backoff_s = min(self._backoff_s * 2, REOPEN_MOST_S)
             self._tick_after(self._backoff_s)
         else:
@@ -451,7 +451,7 @@ class Hsm:
         if not self._healthy:
             return
         self._stats.lost += 1
-        self._become(healthy=False, reason=str(error))
+        self._become(healthy=False, reason=_why(error))
         if not isinstance(error, PinWrong | PinLocked):
             self._tick_after(0.0)
 
@@ -495,6 +495,10 @@ def _run(token: OpenToken, keys: Keys, job: _Job) -> _Result:
             return None
         case _:
             assert_never(job)
+
+
+def _why(error: HsmError) -> str:
+    return error.why if isinstance(error, HsmAway) else str(error)
 
 
 def _write_stamp(token: OpenToken, data: bytes) -> None:

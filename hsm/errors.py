@@ -22,6 +22,16 @@ class ModuleMissing(HsmError):
         )
 
 
+class ModuleDown(HsmError):
+    """The library is there, but not what it needs: a device, a daemon, a token directory."""
+
+    def __init__(self, module: object, why: str) -> None:
+        super().__init__(
+            f"PKCS#11 module {module} does not come up ({why}): is its device or token directory "
+            "there? For SoftHSM look at SOFTHSM2_CONF"
+        )
+
+
 class LoadedBeforeFork(HsmError):
     """PKCS#11 state does not survive a fork; the child must open its own process."""
 
@@ -156,6 +166,7 @@ class HsmAway(HsmError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"HSM away ({why}): it is reopened by itself as soon as it is back")
+        self.why = why
 
 
 class HsmBusy(HsmError):

@@ -23,7 +23,7 @@ from pkcs11.exceptions import (
 )
 from pkcs11.mechanisms import Mechanism
 
-from hsm.errors import HsmAway, LoadedBeforeFork, ModuleMissing
+from hsm.errors import HsmAway, LoadedBeforeFork, ModuleDown, ModuleMissing
 from hsm.lane import Lane
 from hsm.prf import PRF_BYTES
 
@@ -106,13 +106,15 @@ class Module:
             raise LoadedBeforeFork(self.path)
 
     def load(self) -> None:
-        """Load and initialise the library; raises ModuleMissing."""
+        """Load and initialise the library; raises ModuleMissing, ModuleDown."""
         if not self.path.is_file():
             raise ModuleMissing(self.path, "no such file")
         try:
             self._library = pkcs11.lib(str(self.path))
         except PKCS11Error as error:
-            raise ModuleMissing(self.path, str(error) or type(error).__name__) from error
+            if type(error) is PKCS11Error:  # the dynamic linker's words, not the device's
+                raise ModuleMissing(self.path, str(error)) from error
+            raise ModuleDown(self.path, f"C_Initialize: {type(error).__name__}") from error
         try:
             # The handle that python-pkcs11 holds already: the same library, not a second one.
             library = ctypes.CDLL(str(self.path))
@@ -129,7 +131,7 @@ class Module:
         """Forget all sessions and look for slots and tokens anew.
 
         Raises:
-            HsmAway: the library does not come up again.
+            ModuleDown: the library does not come up again.
 
         """
         finalize = ctypes.CFUNCTYPE(_RV, _POINTER)(self._address(_C_FINALIZE))
@@ -139,7 +141,7 @@ class Module:
         finalize(None)  # not initialised is what we want
         rv = initialize(ctypes.byref(_InitializeArgs(flags=_CKF_OS_LOCKING_OK)))
         if rv != _CKR_OK:
-            raise HsmAway(f"C_Initialize of {self.path} answered {rv:#x}")
+            raise ModuleDown(self.path, f"C_Initialize answered {rv:#x}")
 
     def tokens(self, label: str) -> list[pkcs11.Token]:
         """The initialised tokens of that label in the library's present view."""
@@ -225,6 +227,7 @@ def get_module(path: Path) -> Module:
 
     Raises:
         ModuleMissing: no such file, not loadable, or not PKCS#11.
+        ModuleDown: its device or token directory is not there.
         LoadedBeforeFork: loaded by the parent of this process.
 
     """

@@ -58,6 +58,15 @@ def test_a_library_that_is_not_pkcs11_is_named(ground):
     assert str(libc) in message
 
 
+def test_a_library_whose_token_directory_is_gone_says_so(ground):
+    settings = ground.ready()
+    ground.tokens.rename(ground.root / "away")
+    made = ground.hsm(settings)
+    assert "SOFTHSM2_CONF" in refusal(made, errors.ModuleDown)
+    (ground.root / "away").rename(ground.tokens)
+    made.start()
+
+
 def test_a_missing_token_is_named(ground):
     ground.ready()
     settings = replace(ground.blank(), token_label="nowhere")
