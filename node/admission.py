@@ -7,6 +7,7 @@ for the clock, which is handed in.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,12 @@ class Slots:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.taken = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def until_idle(self) -> None:
+        """Until no request is under way."""
+        await self._idle.wait()
 
     def __enter__(self) -> None:
         if self.taken >= self._limit:
@@ -36,6 +43,7 @@ class Slots:
                 "ask again or ask another node",
             )
         self.taken += 1
+        self._idle.clear()
 
     def __exit__(
         self,
@@ -44,6 +52,8 @@ class Slots:
         trace: TracebackType | None,
     ) -> None:
         self.taken -= 1
+        if self.taken == 0:
+            self._idle.set()
 
 
 class AccountRate:

@@ -1,0 +1,254 @@
+"""One node's process: harden, open, serve, and on SIGTERM drain in good order.
+
+`run` is what `quorumvault node run` calls; it returns the exit code of design section 8. Ports
+are bound first, the host starts when everything is there, the client listener opens last. The
+drain: unready, no new requests, those under way finish, leadership is handed over, then the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from cluster.fatal import end_process
+from cluster.host import Host
+from cluster.links import Links
+from cluster.runtime import Runtime
+from cluster.snapshot_files import SnapshotDirectory
+from cluster.types import NodeId
+from engines._engines import __version__
+from hsm.errors import HsmAway, HsmBusy
+from node import logs
+from node.admin import Admin
+from node.assembly import Assembly, WrongVaultKey, assemble
+from node.hardening import harden
+from node.ops import Ops
+from node.start import EXIT_CONFIGURATION, EXIT_CONFLICT, Opened, StartRefused, open_node
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    import structlog
+
+    from cluster.api import VaultHost
+    from cluster.ports import Ports
+
+EXIT_OK: Final = 0
+HANDOVER_S: Final = 6.0
+"""The host gives up handing over after 5 s."""
+CLOSE_S: Final = 1.0
+"""How long open connections get once their requests are done."""
+KEEPALIVE_S: Final = 75.0
+WATCH_S: Final = 1.0
+"""How often health is looked at when nobody asks: it feeds the gate and the metrics."""
+
+
+def run(config_path: Path) -> int:
+    """Run one node until it is told to stop; returns the exit code."""
+    try:
+        harden()
+        opened = open_node(config_path)
+    except StartRefused as refused:
+        return _refuse(str(refused), refused.exit_code)
+    except OSError as error:
+        return _refuse(str(error), EXIT_CONFIGURATION)
+    with opened.closing:
+        try:
+            log = logs.configure(
+                opened.config.log_level, opened.config.log_file, opened.config.node_id
+            )
+        except OSError as error:
+            return _refuse(f"log.file: {error}; correct the path", EXIT_CONFIGURATION)
+        try:
+            asyncio.run(_serve(opened, log))
+        except WrongVaultKey as error:
+            return _refuse(str(error), EXIT_CONFLICT)
+        except OSError as error:
+            return _refuse(str(error), EXIT_CONFIGURATION)
+    return EXIT_OK
+
+
+def _refuse(line: str, exit_code: int) -> int:
+    sys.stderr.write(f"quorumvault: {line}\n")
+    return exit_code
+
+
+async def _serve(opened: Opened, log: structlog.typing.FilteringBoundLogger) -> None:
+    """Everything from the first socket to the last."""
+    node = Node(opened, log)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(node.on_loop_exception)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop_soon)
+    async with AsyncExitStack() as closing:
+        await node.start(closing)
+        gc.collect()
+        gc.freeze()  # what lives from the start on is not looked at again
+        await node.until_told()
+        await node.drain()
+    log.info("stopped")
+
+
+class Node:
+    """A running node: its runtime, its listeners, its drain."""
+
+    def __init__(self, opened: Opened, log: structlog.typing.FilteringBoundLogger) -> None:
+        self._opened = opened
+        self._log = log
+        self._told = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._started_at = time.monotonic()
+        files = SnapshotDirectory(opened.directory.snapshots)
+        self._links = Links(
+            opened.cluster,
+            opened.entry.id,
+            opened.tls,
+            files,
+            addresses={
+                NodeId(node): address for node, address in opened.config.peer_addresses.items()
+            },
+        )
+        self._runtime = Runtime(
+            make_host=self._make_host,
+            store=opened.store,
+            links=self._links,
+            files=files,
+            write_stamp=opened.hsm.write_stamp,
+            stamp_away=(HsmAway, HsmBusy),
+            on_service=self._on_service,
+        )
+        self._assembly: Assembly = assemble(
+            opened.config,
+            opened.cluster,
+            self._runtime.host,
+            opened.hsm,
+            send=self._runtime.send_service,
+            space=opened.store.space,
+            log=log,
+            fatal=end_process,
+        )
+
+    def _make_host(self, ports: Ports) -> VaultHost:
+        return Host(self._opened.shape, self._opened.state, ports)
+
+    def _on_service(self, peer: NodeId, payload: bytes) -> None:
+        self._assembly.exchange.on_frame(peer, payload)
+
+    async def start(self, closing: AsyncExitStack) -> None:
+        """Open the listeners and start the host; `closing` undoes it."""
+        opened, assembly = self._opened, self._assembly
+        closing.callback(assembly.witness.close)
+        ops = Ops(assembly.health, assembly.metrics, lambda: True)
+        admin = Admin(
+            opened.cluster,
+            opened.entry.id,
+            assembly.health,
+            version=__version__,
+            uptime_s=lambda: time.monotonic() - self._started_at,
+            drain=self.stop_soon,
+        )
+        await self._listen(closing, "ops", ops.serve, None)
+        await self._listen(closing, "admin", admin.serve, opened.admin_tls)
+        await self._listen_to_peers(closing)
+        self._runtime.start()
+        closing.push_async_callback(self._runtime.stop)
+        closing.callback(assembly.exchange.close)
+        opened.hsm.on_health(self._on_hsm_thread)
+        self._on_hsm(opened.hsm.healthy)
+        await self._listen(closing, "client", assembly.api.serve, opened.client_tls)
+        watch = self._loop.create_task(self._watch())
+        closing.callback(watch.cancel)
+        self._log.info(
+            "started",
+            seat=opened.entry.seat,
+            dc=opened.entry.dc,
+            client=opened.entry.client,
+            version=__version__,
+        )
+
+    async def _listen(
+        self,
+        closing: AsyncExitStack,
+        name: str,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        context: ssl.SSLContext | None,
+    ) -> None:
+        options: dict[str, Any] = {
+            "access_log": None,
+            "auto_decompress": False,
+            "keepalive_timeout": KEEPALIVE_S,
+            "handler_cancellation": True,
+        }
+        runner = web.ServerRunner(web.Server(handler, **options), shutdown_timeout=CLOSE_S)
+        await runner.setup()
+        closing.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, self._opened.sockets[name], ssl_context=context).start()
+
+    async def _listen_to_peers(self, closing: AsyncExitStack) -> None:
+        application = web.Application()
+        application.add_routes(self._links.routes())
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=CLOSE_S)
+        await runner.setup()
+        closing.push_async_callback(runner.cleanup)
+        site = web.SockSite(
+            runner, self._opened.sockets["peer"], ssl_context=self._links.server_context
+        )
+        await site.start()
+
+    def _on_hsm_thread(self, healthy: bool) -> None:  # noqa: FBT001 - the HSM's callback
+        with suppress(RuntimeError):  # the loop is closed already
+            self._loop.call_soon_threadsafe(self._on_hsm, healthy)
+
+    def _on_hsm(self, healthy: bool) -> None:  # noqa: FBT001 - as above
+        if not healthy:
+            self._log.warning("hsm away", reason=self._opened.hsm.reason)
+        self._runtime.host.set_hsm(working=healthy)
+        self._runtime.wake()
+
+    async def _watch(self) -> None:
+        """Look at the node's health and log when it turns."""
+        was_ready: bool | None = None
+        while True:
+            _, checks = self._assembly.health.look()
+            failing = {check.name: check.detail for check in checks if not check.ok}
+            if was_ready is not (not failing):
+                was_ready = not failing
+                self._log.info("ready" if was_ready else "not ready", checks=failing)
+            await asyncio.sleep(WATCH_S)
+
+    def on_loop_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what nobody awaited; the message and the exception's kind, no values."""
+        error = context.get("exception")
+        self._log.error(
+            "loop", text=context.get("message"), error=type(error).__name__ if error else None,
+            exc_info=error,
+        )  # fmt: skip
+
+    def stop_soon(self) -> None:
+        """Begin the drain; from a signal or the admin listener."""
+        self._told.set()
+
+    async def until_told(self) -> None:
+        """Until SIGTERM, SIGINT or the admin's drain."""
+        await self._told.wait()
+
+    async def drain(self) -> None:
+        """Unready, finish what is under way, hand leadership over."""
+        assembly = self._assembly
+        assembly.gate.draining = True
+        self._log.info("draining", requests=assembly.slots.taken)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._opened.config.drain_s):
+                await assembly.slots.until_idle()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HANDOVER_S):
+                await self._runtime.drain()

@@ -1,0 +1,224 @@
+"""Opening everything that one node needs, in an order that changes nothing until all of it fits.
+
+Configuration, cluster file, certificates and ports first: mistakes of a person, refused in one
+line with exit code 2 or 8 before the data directory or the token is touched. Then the directory,
+the token (tried with its PIN once), the store, and the comparison of disk and stamp (I9).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cluster import cluster_file
+from cluster.api import Shape
+from cluster.boot import BootRefused, BootState, boot
+from cluster.certificates import CertificateError, TlsFiles, server_context
+from cluster.datadir import DataDir, DataDirError, DataDirForeignError, DataDirInUseError
+from cluster.store import Store
+from cluster.store_format import (
+    StoreError,
+    StoreForeignError,
+    StoreInUseError,
+    StoreWrongKeyError,
+)
+from hsm import Hsm, HsmError, HsmSettings, Pin
+from hsm.errors import KeyMismatch
+from node import config as configuration
+from node.config import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from cluster.cluster_file import ClusterFile, NodeEntry
+    from node.config import NodeConfig
+
+EXIT_UNEXPECTED: Final = 1
+EXIT_CONFIGURATION: Final = 2
+EXIT_CONFLICT: Final = 8
+"""Also a foreign or doubly used directory or port (design section 8)."""
+LISTENERS: Final = ("client", "peer", "admin", "ops")
+BACKLOG: Final = 1024
+MAX_PIN_BYTES: Final = 256
+
+
+class StartRefused(Exception):  # noqa: N818 - it says what happened, and the process ends with it
+    """The node does not start; one line that names the thing and the next step."""
+
+    def __init__(self, line: str, exit_code: int) -> None:
+        super().__init__(" ".join(line.split()))
+        self.exit_code = exit_code
+
+
+@dataclass(slots=True)
+class Opened:
+    """Everything that is open; `closing` closes it in reverse order."""
+
+    config: NodeConfig
+    cluster: ClusterFile
+    entry: NodeEntry
+    shape: Shape
+    tls: TlsFiles
+    client_tls: ssl.SSLContext
+    admin_tls: ssl.SSLContext
+    sockets: Mapping[str, socket.socket]
+    directory: DataDir
+    hsm: Hsm
+    store: Store
+    state: BootState
+    closing: ExitStack = field(repr=False)
+
+
+def open_node(path: Path) -> Opened:
+    """Open the node that the TOML file at `path` describes.
+
+    Raises:
+        StartRefused: with the line and the exit code; nothing stays open.
+
+    """
+    with ExitStack() as undo:
+        try:
+            config = configuration.load(path)
+            cluster = cluster_file.load(config.cluster_file)
+            entry = cluster.node(config.node_id)
+            tls = TlsFiles(config.tls_ca, config.tls_cert, config.tls_key)
+            client_tls = server_context(tls, require_client=False)
+            admin_tls = server_context(tls, require_client=True)
+            settings = HsmSettings(
+                config.hsm_module, config.hsm_token_label, _pin(config.hsm_pin_file)
+            )
+        except (ConfigError, cluster_file.ClusterFileError, CertificateError) as error:
+            raise StartRefused(str(error), EXIT_CONFIGURATION) from error
+        sockets = {
+            name: undo.enter_context(_listener(name, *getattr(config.listen, name)))
+            for name in LISTENERS
+        }
+        directory = _directory(config, cluster)
+        undo.callback(directory.release)
+        device = _device(settings, cluster, entry)
+        undo.callback(device.close)
+        store = _store(directory, device, config)
+        undo.callback(store.close)
+        shape = shape_of(cluster, entry)
+        try:
+            state = boot(store, device.read_stamp(), shape)
+        except BootRefused as error:
+            raise StartRefused(f"{config.data_dir}: {error}", EXIT_CONFLICT) from error
+        except (HsmError, StoreError) as error:
+            raise StartRefused(str(error), EXIT_UNEXPECTED) from error
+        return Opened(
+            config=config,
+            cluster=cluster,
+            entry=entry,
+            shape=shape,
+            tls=tls,
+            client_tls=client_tls,
+            admin_tls=admin_tls,
+            sockets=sockets,
+            directory=directory,
+            hsm=device,
+            store=store,
+            state=state,
+            closing=undo.pop_all(),
+        )
+
+
+def shape_of(cluster: ClusterFile, entry: NodeEntry) -> Shape:
+    """What the host needs of the cluster file."""
+    return Shape(
+        cluster_id=cluster.cluster_id,
+        node_id=entry.id,
+        seats={each.id: each.seat for each in cluster.nodes},
+        shards=cluster.shards,
+        limit=cluster.limit,
+        grace_s=cluster.grace_s,
+        threshold=cluster.threshold,
+    )
+
+
+def _pin(path: Path) -> Pin:
+    """The first line of the PIN file; it never shows itself."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PIN_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"hsm.pin_file {path} cannot be read ({error.strerror}); correct the path"
+        ) from None
+    try:
+        return Pin(data.decode("utf-8").rstrip("\r\n"))
+    except ValueError:
+        raise ConfigError(f"hsm.pin_file {path} holds no PIN; write it there") from None
+
+
+def _listener(name: str, host: str, port: int) -> socket.socket:
+    """A socket bound to the address, so that a taken port is noticed before anything else."""
+    where = f"listen.{name} = {host}:{port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartRefused(
+            f"{where}: cannot be used ({error.strerror}); correct it", EXIT_CONFIGURATION
+        ) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartRefused(
+                f"{where}: the port is in use by another process; stop that one or choose another",
+                EXIT_CONFLICT,
+            ) from error
+        raise StartRefused(
+            f"{where}: cannot listen there ({error.strerror}); correct it", EXIT_CONFIGURATION
+        ) from error
+    return listener
+
+
+def _directory(config: NodeConfig, cluster: ClusterFile) -> DataDir:
+    try:
+        return DataDir.claim(config.data_dir, cluster.cluster_id, config.node_id)
+    except (DataDirForeignError, DataDirInUseError) as error:
+        raise StartRefused(str(error), EXIT_CONFLICT) from error
+    except DataDirError as error:
+        raise StartRefused(str(error), EXIT_CONFIGURATION) from error
+
+
+def _device(settings: HsmSettings, cluster: ClusterFile, entry: NodeEntry) -> Hsm:
+    try:
+        device = Hsm(
+            settings,
+            seat=entry.seat,
+            cluster_id=cluster.cluster_id,
+            check_values={
+                name: bytes.fromhex(value) for name, value in cluster.check_values.items()
+            },
+            threshold=cluster.threshold,
+            seats=len(cluster.nodes),
+        )
+        device.start()
+    except KeyMismatch as error:
+        raise StartRefused(str(error), EXIT_CONFLICT) from error
+    except (HsmError, ValueError) as error:
+        raise StartRefused(str(error), EXIT_CONFIGURATION) from error
+    return device
+
+
+def _store(directory: DataDir, device: Hsm, config: NodeConfig) -> Store:
+    try:
+        return Store.open(directory.store, device.state_key, map_bytes=config.map_bytes)
+    except (StoreInUseError, StoreForeignError, StoreWrongKeyError) as error:
+        raise StartRefused(str(error), EXIT_CONFLICT) from error
+    except StoreError as error:
+        raise StartRefused(str(error), EXIT_UNEXPECTED) from error
