@@ -8,12 +8,11 @@ durable.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from cluster.fatal import end_process
 from cluster.types import check
 
 if TYPE_CHECKING:
@@ -23,31 +22,39 @@ if TYPE_CHECKING:
     from cluster.ports import Batch
     from cluster.store import Store
 
-EXIT_COMMIT_FAILED: Final = 70
-"""sysexits.h EX_SOFTWARE: memory and disk no longer agree."""
-
 
 class DiskThread:
-    """The real twin of `cluster.ports.Disk`."""
+    """The real twin of `cluster.ports.Disk`. Made and used on the loop thread."""
 
-    def __init__(self, store: Store, loop: AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        store: Store,
+        loop: AbstractEventLoop,
+        call: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """`call` runs a callback of the host, on the loop thread."""
         self._store = store
         self._loop = loop
+        self._call = call
         self._queue: SimpleQueue[tuple[Batch, Callable[[], None]] | None] = SimpleQueue()
-        self._in_flight = False
+        self._submitted: float | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
         self._thread.start()
 
     def submit(self, batch: Batch, done: Callable[[], None]) -> None:
         """Write and fsync, then `done` on the loop thread. One batch at a time."""
-        check(not self._in_flight, "a second batch was submitted while one is being written")
-        check(not self._stopped, "a batch was submitted after the disk thread was stopped")
-        self._in_flight = True
+        check(self._submitted is None, "disk: a batch was submitted while one is being written")
+        check(not self._stopped, "disk: a batch was submitted after the stop")
+        self._submitted = self._loop.time()
         self._queue.put((batch, done))
 
+    def busy_s(self) -> float:
+        """Age of the batch that is being written; 0.0 when there is none."""
+        return 0.0 if self._submitted is None else self._loop.time() - self._submitted
+
     def stop(self) -> None:
-        """Finish the batch in flight and end the thread; its `done` is not called any more."""
+        """Finish the batch in flight and end the thread; blocks; no `done` is called any more."""
         if not self._stopped:
             self._stopped = True
             self._queue.put(None)
@@ -59,14 +66,12 @@ class DiskThread:
             try:
                 self._store.commit(batch)
             except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may go on
-                sys.stderr.write(f"quorumvault: fatal: {error!s}\n")
-                sys.stderr.flush()
-                os._exit(EXIT_COMMIT_FAILED)
+                end_process(str(error) or type(error).__name__)
             if not self._stopped:
                 self._loop.call_soon_threadsafe(self._finished, done)
 
     def _finished(self, done: Callable[[], None]) -> None:
-        self._in_flight = False
+        self._submitted = None
         if not self._stopped:
             self._store.release()
-            done()
+            self._call(done)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from cluster.certificates import TlsFiles, client_context, reload_chain, server_context
+from cluster.certificates import client_context, reload_chain, server_context
 from cluster.link_in import Gate, IncomingLinks
 from cluster.link_out import OutgoingLink
-from cluster.link_wire import HOST_CHANNEL, SERVICE_CHANNEL
-from cluster.snapshot_files import SnapshotDirectory
+from cluster.link_wire import HOST_CHANNEL
 from cluster.snapshot_stream import SnapshotFetcher, SnapshotServer
 from cluster.types import NodeId  # noqa: TC001 - msgspec reads the annotations at run time
 
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from cluster.certificates import TlsFiles
     from cluster.cluster_file import ClusterFile
+    from cluster.snapshot_files import SnapshotDirectory
 
 _log = logging.getLogger("quorumvault.links")
 
@@ -191,23 +192,31 @@ class Links:
 class HostNetwork:
     """The host's view of the links: `cluster.ports.Network` on the host channel."""
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: Links, call: Callable[[Callable[[], None]], None]) -> None:
+        """`call` runs a callback of the host, on the loop thread."""
         self._links = links
-        self.cut = links.cut
-        self.fetch_snapshot = links.fetch_snapshot
+        self._call = call
 
     def send(self, to: NodeId, frame: bytes) -> bool:
         """Queue one host frame."""
         return self._links.send(to, HOST_CHANNEL, frame)
 
+    def cut(self, peer: NodeId, reason: str) -> None:
+        """Drop the links with a peer that broke the protocol."""
+        self._links.cut(peer, reason)
 
-__all__ = [
-    "HOST_CHANNEL",
-    "SERVICE_CHANNEL",
-    "HostNetwork",
-    "LinkEvents",
-    "LinkReport",
-    "Links",
-    "SnapshotDirectory",
-    "TlsFiles",
-]
+    def fetch_snapshot(
+        self,
+        from_node: NodeId,
+        name: str,
+        into: str,
+        *,
+        size: int,
+        done: Callable[[bool], None],
+    ) -> None:
+        """Stream a peer's snapshot file into ours."""
+
+        def finished(complete: bool) -> None:  # noqa: FBT001 - the seam's callback
+            self._call(lambda: done(complete))
+
+        self._links.fetch_snapshot(from_node, name, into, size=size, done=finished)
