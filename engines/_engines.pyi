@@ -128,10 +128,10 @@ class OpaqueOpenError(Exception):
 
 # ---------------------------------------------------------------- Raft (raft-rs 0.7)
 
-Entry = tuple[int, int, int, bytes]
+Entry: TypeAlias = tuple[int, int, int, bytes]
 """(index, term, kind, data); kind 0 normal, 1 ConfChange, 2 ConfChangeV2."""
 
-class ProposalDropped(Exception):
+class ProposalDropped(Exception):  # noqa: N818 - raft names it so; it is an answer, not an error
     """Not the leader, a transfer is under way, or the uncommitted log is too large."""
 
 class Ready:
@@ -172,7 +172,12 @@ class GroupStatus:
     2 snapshot)."""
 
 class MultiRaft:
-    """All Raft groups of one node; one thread only (a second thread aborts the process)."""
+    """All Raft groups of one node; one thread only (a second thread aborts the process).
+
+    Every method raises ValueError on an unknown shard and, but for those that only read and
+    apply_conf_change, RuntimeError while a Ready of that group is taken and not yet advanced:
+    nothing has changed then. What raft itself would panic on aborts the process.
+    """
 
     def __init__(
         self,
@@ -203,7 +208,11 @@ class MultiRaft:
     ) -> None:
         """Load one group as stored: ConfState as of `applied`, entries from truncated_index+1 on.
 
-        Raises ValueError when truncated_index ≤ applied ≤ commit ≤ last index does not hold.
+        A node that joins starts empty with the voters that the shard began with, as all did: the
+        log or a snapshot brings it to the present ones.
+
+        Raises ValueError when truncated_index ≤ applied ≤ commit ≤ last index does not hold, the
+        log has a gap, terms fall or exceed `term`, or there are no voters.
         """
     def shards(self) -> list[int]: ...
     def step_frame(
@@ -213,50 +222,92 @@ class MultiRaft:
 
         MsgSnapshot is not stepped but returned as (shard, manifest, message) for the stager.
         MsgHup, MsgBeat, MsgPropose, MsgReadIndex, MsgReadIndexResp, MsgUnreachable, MsgSnapStatus,
-        MsgCheckQuorum from the wire are dropped.
+        MsgCheckQuorum, MsgTransferLeader from the wire are dropped.
 
         Raises ValueError ("cut the link") on an undecodable message, an unknown shard, `from`
-        other than from_node or `to` other than this node; earlier ones of the frame are stepped.
+        other than from_node or `to` other than this node, or what no honest node sends (term 0,
+        entries with gaps, a joint configuration); earlier ones of the frame are stepped.
+
+        A commit or accepted index in this leader's own term, or a heartbeat's commit, above the
+        last index here aborts the process: look with `peek` first to say it better.
         """
     def peek(self, message: bytes) -> tuple[int, int, int, int, int, int, int]:
-        """(kind, from, to, term, index, log_term, commit) of one message, for checks before step."""
+        """(kind, from, to, term, index, log_term, commit) of one message, to check before step."""
     def step_snapshot(self, shard: int, message: bytes) -> bool:
         """Step a MsgSnapshot whose file is staged and checked; False when raft declined it."""
     def tick_all(self) -> list[int]:
-        """One tick for every group; returns the shards that now have_ready."""
-    def campaign(self, shard: int) -> None: ...
+        """One tick for every group; returns the shards that now have_ready.
+
+        A group whose snapshot is not yet applied (advance_apply_to) does not tick: raft panics
+        when it campaigns then.
+        """
+    def campaign(self, shard: int) -> None:
+        """Start an election, pre-vote first.
+
+        Nothing happens on a leader, a learner, or while a snapshot or a configuration change
+        waits to be applied.
+        """
     def propose(self, shard: int, data: bytes) -> tuple[int, int]:
-        """Append one entry as leader: (term, index). Raises ProposalDropped."""
+        """Append one entry as leader: (term, index). Raises ProposalDropped.
+
+        Never forwarded. Raises ValueError on empty data, which is a new leader's own entry.
+        """
     def propose_conf_change(self, shard: int, data: bytes) -> tuple[int, int]:
-        """An encoded ConfChangeV2. Raises ProposalDropped."""
+        """An encoded ConfChangeV2. Raises ProposalDropped, also while another may be pending.
+
+        Raises ValueError when it is not one node's change or leaves no voter.
+        """
     def apply_conf_change(self, shard: int, kind: int, data: bytes) -> tuple[list[int], list[int]]:
-        """Apply a committed kind 1 or 2 entry: the new (voters, learners)."""
-    def transfer_leader(self, shard: int, to: int) -> None: ...
+        """Apply a committed kind 1 or 2 entry: the new (voters, learners), ascending.
+
+        An entry that does not apply here changes nothing, alike on every replica. A leader that
+        is no voter any more steps down.
+        """
+    def transfer_leader(self, shard: int, to: int) -> None:
+        """Ask `to` to take over; does nothing on a follower, to itself or to a learner."""
     def report_unreachable(self, shard: int, node: int) -> None: ...
     def report_snapshot(self, shard: int, node: int, ok: bool) -> None: ...
     def has_ready(self) -> list[int]:
         """Ascending shards with something to do."""
     def ready(self, shard: int) -> Ready:
-        """Take the Ready and update the RAM log (snapshot reset, truncate, append) and hard state."""
+        """Take the Ready; updates RAM log (snapshot reset, truncate, append) and hard state."""
     def advance_append_async(self, shard: int) -> None:
         """End of step 5 for the Ready taken last."""
-    def on_persist_ready(self, shard: int, number: int) -> None: ...
-    def advance_apply_to(self, shard: int, index: int) -> None: ...
+    def on_persist_ready(self, shard: int, number: int) -> None:
+        """Ready `number` and all before it are durable. RuntimeError if it was never advanced."""
+    def advance_apply_to(self, shard: int, index: int) -> None:
+        """Applied and durable up to `index`, also that of an installed snapshot.
+
+        Raises RuntimeError when it goes back or is not yet given out and persisted.
+        """
     def compact(self, shard: int, index: int) -> None:
-        """Cut the RAM log: entries ≤ index go. Never above applied."""
+        """Cut the RAM log: entries ≤ index go. RuntimeError above applied."""
     def set_snapshot(
-        self, shard: int, manifest: bytes, index: int, term: int,
-        voters: Sequence[int], learners: Sequence[int],
+        self,
+        shard: int,
+        manifest: bytes,
+        index: int,
+        term: int,
+        voters: Sequence[int],
+        learners: Sequence[int],
     ) -> None:
-        """Offer a built snapshot to followers that need one."""
+        """Offer a built snapshot to followers that need one, until it falls below the cut.
+
+        Raises ValueError when (index, term) is not a committed entry of this log.
+        """
     def clear_snapshot(self, shard: int) -> None: ...
     def snapshots_wanted(self) -> list[tuple[int, int]]:
         """(shard, node) pairs for which raft asked for a snapshot since the last call."""
     def status(self, shard: int) -> GroupStatus: ...
     def election_timeout(self, shard: int) -> tuple[int, int]:
         """(randomized_election_timeout, election_elapsed) in ticks."""
-    def set_election_timeout(self, shard: int, ticks: int) -> None: ...
-    def term_at(self, shard: int, index: int) -> int | None: ...
+    def set_election_timeout(self, shard: int, ticks: int) -> None:
+        """Until raft draws anew. ValueError outside min_election_tick … max_election_tick - 1."""
+    def term_at(self, shard: int, index: int) -> int | None:
+        """None outside the log; the index of the cut still has its term."""
 
 def encode_conf_change(changes: Sequence[tuple[int, int]]) -> bytes:
-    """ConfChangeV2 bytes of (kind: 0 add voter, 1 remove, 2 add learner; node) pairs."""
+    """ConfChangeV2 bytes of one (kind: 0 add voter, 1 remove, 2 add learner; node) pair.
+
+    Raises ValueError on more or fewer: a shard changes by one node at a time.
+    """
