@@ -17,7 +17,7 @@ from cluster.commands import Id32
 from cluster.limits import FRAME_BYTES, MAX_FRAME_BYTES, MAX_OPEN_COMMANDS
 
 FRAME_VERSION: Final = 1
-U64 = Annotated[int, Meta(ge=0, lt=2**63)]
+U64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ShardNumber = Annotated[int, Meta(ge=0, lt=256)]
 Nonce = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Name = Annotated[str, Meta(max_length=128, pattern=r"^[a-z0-9-]+$")]

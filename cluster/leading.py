@@ -40,7 +40,8 @@ class Appended(NamedTuple):
     """One entry and whose commands it holds."""
 
     term: int
-    index: int
+    at: int
+    """Its index."""
     commands: list[Offered]
 
 

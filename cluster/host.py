@@ -1,0 +1,709 @@
+"""The host of all Raft groups of one node: one turn after the other, in the order that is safe.
+
+`turn` is raft-host.md's "One turn" and reads like it: step, tick, (batch in flight: stop here),
+propose, take every Ready, send and deliver, make the batch durable. Everything runs on one loop
+thread; disk, HSM, network, time and randomness are handed in (`cluster.ports`). Whatever leaves a
+method as an exception ends the process: a host that is wrong about something must not go on (I9).
+The parts: `talk` (frames and peers), `durability` (batches, stamp), `machine` (apply),
+`proposals` and `leading` (commands), `sending` and `staging` (snapshots), `leadership`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster import giving
+from cluster.api import Counters, HostStatus, HostStopped, NotAGiver, ProposalResult, Shape
+from cluster.commands import Barrier, Command, Expire, encode_command
+from cluster.core import LEADER, Core, Group, Peer
+from cluster.durability import Durability
+from cluster.elections import Slots
+from cluster.frames import Accepted, Forward, Nack
+from cluster.giving import giver_bits
+from cluster.grace import Grace
+from cluster.hashes import Hashes
+from cluster.leadership import Leadership
+from cluster.leading import Leading, Offered
+from cluster.limits import (
+    CUT_KEYS_PER_TURN,
+    ELECTION_TICKS,
+    ERASE_NS,
+    GRACE_PERIOD_NS,
+    HASH_PERIOD_NS,
+    HEARTBEAT_TICKS,
+    LOG_CUT_BYTES,
+    LOG_CUT_ENTRIES,
+    LOG_KEEP_ENTRIES,
+    MAX_COMMITTED_BYTES,
+    MAX_ELECTION_TICKS,
+    MAX_INFLIGHT_MESSAGES,
+    MAX_MESSAGE_BYTES,
+    MAX_UNCOMMITTED_BYTES,
+    MIN_ELECTION_TICKS,
+    PROPOSER_DEADLINE_S,
+    SECOND,
+)
+from cluster.talk import Talk
+from cluster.machine import Machine
+from cluster.marks import Gate, Memory
+from cluster.overlay import Overlay, ShardRecords
+from cluster.proposals import NO_NODE, Proposals, Waiter
+from cluster.record import Record, Rules
+from cluster.report import status
+from cluster.sending import SnapshotSender
+from cluster.staging import SnapshotStager
+from cluster.statehash import decode_hash, encode_hash
+from cluster.tables import META_IDENTITY, Identity, encode_row, log_key, log_value, slot_range
+from cluster.types import AttemptId, Era, Index, NodeId, RecordId, ShardId, check
+from engines._engines import MultiRaft
+from engines.identifiers import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.api import Giver, ShareVerdict
+    from cluster.boot import BootState
+    from cluster.ledger import LedgerRow
+    from cluster.ports import Ports
+    from engines._engines import Ready
+
+NORMAL_ENTRY = 0
+NONCE_BYTES = 16
+
+
+class Host:
+    """See `cluster.api.VaultHost` for what each public method promises."""
+
+    def __init__(self, shape: Shape, state: BootState, ports: Ports) -> None:
+        self._shape = shape
+        self._boot = state
+        raft = MultiRaft(
+            shape.node_id,
+            heartbeat_tick=HEARTBEAT_TICKS,
+            election_tick=ELECTION_TICKS,
+            min_election_tick=MIN_ELECTION_TICKS,
+            max_election_tick=MAX_ELECTION_TICKS,
+            max_size_per_msg=MAX_MESSAGE_BYTES,
+            max_inflight=MAX_INFLIGHT_MESSAGES,
+            max_uncommitted=MAX_UNCOMMITTED_BYTES,
+            max_committed_per_ready=MAX_COMMITTED_BYTES,
+        )
+        groups = [Group(group) for group in state.groups]
+        overlay = Overlay(
+            ports.store,
+            [
+                ShardRecords(g.shard, g.row.slot, g.row.records, decode_hash(g.row.hash))
+                for g in state.groups
+            ],
+            state.ledger_rows,
+            state.ledger_hash,
+        )
+        peers = {n: Peer(n, s) for n, s in sorted(shape.seats.items()) if n != shape.node_id}
+        core = Core(shape, ports, raft, groups, peers, overlay, Counters(), self._call_later)
+        self._core = core
+        self._rules = Rules(shape.cluster_id, shape.limit)
+        self._later: list[Callable[[], None]] = []
+        self._machine = Machine(self._rules, overlay, shape.node_id, core.alarm)
+        self._machine.incarnation = state.incarnation
+        self._machine.full = [dict(group.full) for group in state.groups]
+        self._memory = Memory(peers, state.marks, shape.shards)
+        self._durability = Durability(core, self._memory, self._on_durable)
+        self._durability.incarnation = state.incarnation
+        nonce = ports.random.randbytes(NONCE_BYTES)
+        self._gate = Gate(nonce, [group.mark for group in groups], core.majority - 1)
+        self._hashes = Hashes(peers, shape.shards)
+        self._proposals = Proposals(shape.shards, self._call_later)
+        self._leading = Leading(shape.node_id, shape.shards)
+        self._slots = Slots(raft, shape.seats[shape.node_id], shape.shards, ports.random)
+        self._grace = Grace(shape.grace_s, self._machine, shape.shards)
+        self._leadership = Leadership(core)
+        self._sender = SnapshotSender(core)
+        self._stager = SnapshotStager(core, self._rules, self._durability)
+        self._talk = Talk(core, self, nonce, state.incarnation)
+        self._watchers: dict[RecordId, list[Callable[[], None]]] = {}
+        self._started = False
+        self._speaking = False
+        self._stopped = False
+        self._tick_due = False
+        self._next_hash = self._next_grace = self._next_second = 0
+        self._last_grace = 0
+        for group in state.groups:
+            row = group.row
+            raft.add_group(
+                group.shard,
+                term=row.term,
+                vote=row.vote,
+                commit=row.commit,
+                applied=row.applied,
+                truncated_index=row.truncated_index,
+                truncated_term=row.truncated_term,
+                voters=row.voters,
+                learners=row.learners,
+                entries=group.entries,
+            )
+
+    # ------------------------------------------------------------ start
+
+    def start(self) -> None:
+        """Write the incarnation, stamp it, then speak (rule a)."""
+        check(not self._started, "host: start is called once")
+        self._started = True
+        log = self._durability.log
+        for group in self._boot.groups:
+            if group.leftovers:
+                log.delete_range("records", *slot_range(group.shard, group.row.slot ^ 1))
+        if self._boot.founding:
+            self._durability.dirty = {group.shard for group in self._core.groups}
+        if not self._boot.incarnation_on_disk:
+            identity = Identity(
+                self._shape.cluster_id.bytes,
+                self._shape.node_id,
+                self._shape.shards,
+                self._shape.limit,
+                self._boot.incarnation,
+            )
+            log.put("meta", META_IDENTITY, encode_row(identity))
+        self._durability.force()
+        self._durability.finish(self._core.now())
+
+    def _on_durable(self, rows: list[RecordId]) -> None:
+        """A batch is durable; the first one lets this boot be stamped."""
+        if not self._speaking:
+            self._stamp_incarnation()
+        self._notify(rows)
+
+    def _stamp_incarnation(self) -> None:
+        def stamped(ok: bool) -> None:  # noqa: FBT001 - the port's callback
+            if ok and not self._speaking:
+                self._speaking = True
+                self._talk.greet_all()
+                self._flush()
+
+        self._durability.write_stamp(stamped)
+
+    # ------------------------------------------------------------ driver
+
+    def on_frame(self, sender: NodeId, payload: bytes) -> None:
+        """One whole frame from the authenticated peer; dropped before this boot is stamped."""
+        if self._speaking and not self._stopped:
+            self._talk.receive(sender, payload)
+            self._core.ports.wake()
+
+    def on_link_up(self, peer: NodeId) -> None:
+        """Greet; what was sent over the lost link and not accepted goes again."""
+        self._talk.up(peer, speaking=self._speaking)
+        self._proposals.reconnected(peer)
+        for group in self._core.groups:
+            if group.leader == peer:
+                self._proposals.wake(group.shard)
+        self._core.ports.wake()
+
+    def on_link_down(self, peer: NodeId) -> None:
+        """Tell Raft, and the snapshot on its way there."""
+        self._talk.down(peer)
+        if self._gate.open:
+            for group in self._core.groups:
+                if group.role == LEADER:
+                    self._core.raft.report_unreachable(group.shard, peer)
+        self._sender.lost(peer)
+        self._core.ports.wake()
+
+    def on_tick(self) -> None:
+        """One tick is due; a missed one is gone."""
+        self._tick_due = True
+        self._core.ports.wake()
+
+    def turn(self) -> None:
+        """One turn, in the order of raft-host.md."""
+        if self._stopped:
+            return
+        core = self._core
+        core.counters.turns += 1
+        now = core.now()
+        if self._speaking:
+            more = self._talk.step(now, stepping=self._gate.open)
+            if self._tick_due:
+                self._tick_due = False
+                self._tick(now)
+            self._dispatch(now)
+            if self._gate.open and not self._durability.busy:
+                self._stager.pump()
+                self._append()
+                self._take_ready(now)
+                self._durability.finish(now)
+            if more:
+                core.ports.wake()
+        elif self._tick_due:
+            self._tick_due = False
+            self._before_speaking(now)
+        self._flush()
+        self._run_later()
+
+    def _before_speaking(self, now: int) -> None:
+        self._proposals.on_time(now)
+        if self._durability.stamp_due(now):
+            self._stamp_incarnation()
+
+    def _flush(self) -> None:
+        if self._speaking and not self._stopped:
+            self._talk.flush()
+
+    # ------------------------------------------------------------ tick
+
+    def _tick(self, now: int) -> None:
+        core = self._core
+        core.counters.ticks += 1
+        if self._gate.open:
+            core.raft.tick_all()
+            for group in core.groups:
+                reluctant = core.draining or not core.hsm or group.stamped != group.durable
+                self._slots.apply(group.shard, group.term, reluctant=reluctant)
+        self._proposals.on_time(now)
+        self._talk.beat(now, giver_bits(core, doubt=self._in_doubt()))
+        if self._durability.stamp_due(now):
+            self._durability.stamp()
+        if self._gate.open:
+            self._leadership.on_time(now)
+            self._sender.on_time(now)
+            self._stager.on_time(now)
+            if now >= self._next_grace:
+                self._count_grace(now)
+            if now >= self._next_second:
+                self._next_second = now + SECOND
+                self._hashes.on_time(now)
+                self._cut_logs(now)
+            if now >= self._next_hash:
+                self._next_hash = now + HASH_PERIOD_NS
+                self._hash_points(now)
+
+    def _in_doubt(self) -> bool:
+        return self._hashes.doubt or not self._gate.open
+
+    def _count_grace(self, now: int) -> None:
+        elapsed = min(now - self._last_grace, 2 * GRACE_PERIOD_NS) if self._last_grace else 0
+        self._last_grace = now
+        self._next_grace = now + GRACE_PERIOD_NS
+        for group in self._core.groups:
+            if group.role != LEADER or not self._machine.full[group.shard]:
+                continue
+            if len(self.share_givers(group.shard)) < self._shape.threshold:
+                continue
+            for record_id, era in self._grace.pass_time(group.shard, elapsed):
+                self.propose(
+                    Expire(record_id, era), timeout_s=PROPOSER_DEADLINE_S, done=lambda _result: None
+                )
+
+    def _hash_points(self, now: int) -> None:
+        """The leader names a point per shard; the others compare when they are there."""
+        for group in self._core.groups:
+            if group.role == LEADER:
+                state = encode_hash(self._core.overlay.shards[group.shard].hash)
+                self._hashes.reached(group.shard, group.applied, state, now)
+
+    # ------------------------------------------------------------ step 10: the log is cut
+
+    def _cut_logs(self, now: int) -> None:
+        for group in self._core.groups:
+            entries = group.last_index - group.truncated_index
+            target = 0
+            if entries > LOG_CUT_ENTRIES or group.log_bytes > LOG_CUT_BYTES:
+                target = group.applied - LOG_KEEP_ENTRIES
+                if group.log_bytes > LOG_CUT_BYTES and entries > 0:
+                    per_entry = group.log_bytes // entries + 1
+                    target = max(target, group.applied - LOG_CUT_BYTES // 2 // per_entry)
+            if group.erase_index > group.truncated_index:
+                group.erase_at = group.erase_at or now + ERASE_NS
+                if now >= group.erase_at:
+                    target = max(target, group.erase_index)
+            else:
+                group.erase_at = None
+            limit = min(
+                group.durable_applied,
+                self._sender.holds(group, now),
+                group.truncated_index + CUT_KEYS_PER_TURN,
+            )
+            self._cut(group, min(target, limit))
+
+    def _cut(self, group: Group, index: int) -> None:
+        """The same cut in RAM and, with the next batch, on disk."""
+        if index <= group.truncated_index:
+            return
+        raft = self._core.raft
+        term = raft.term_at(group.shard, index)
+        check(term is not None, f"shard {group.shard}: no term at {index}, where the log is cut")
+        lo, hi = log_key(group.shard, group.truncated_index), log_key(group.shard, index + 1)
+        self._durability.log.delete_range("log", lo, hi)
+        kept = (group.last_index - index) / max(1, group.last_index - group.truncated_index)
+        group.log_bytes = int(group.log_bytes * kept)
+        group.truncated_index, group.truncated_term = index, term or 0
+        self._durability.dirty.add(group.shard)
+        raft.compact(group.shard, index)
+
+    # ------------------------------------------------------------ step 4: propose
+
+    def _dispatch(self, now: int) -> None:
+        """Send this node's commands: into the own queue, or to the leader."""
+        for shard in sorted(self._proposals.ready):
+            group = self._core.groups[shard]
+            leader = group.leader if self._gate.open else NO_NODE
+            peer = self._core.peers.get(leader)
+            reachable = leader == self._shape.node_id or (peer is not None and peer.connected)
+            if not reachable:
+                self._proposals.ready.discard(shard)
+                continue
+            forwarded: list[tuple[int, int, bytes]] = []
+            for command in self._proposals.take(shard):
+                send = self._proposals.sent(command, leader, now)
+                if send > 1:
+                    self._core.counters.resends += 1
+                if peer is not None:
+                    forwarded.append((command.seq, send, command.data))
+                    continue
+                offered = Offered(leader, self._boot.incarnation, command.seq, send, command.data)
+                refusal = self._offer(group, offered)
+                if refusal is not None:
+                    self._proposals.nacked(refusal, [(command.seq, send)], now)
+            if peer is not None and forwarded:
+                self._core.counters.forwards_sent += len(forwarded)
+                size = sum(len(data) + 24 for _, _, data in forwarded)
+                peer.outbox.add(Forward(shard, forwarded), size)
+
+    def _offer(self, group: Group, offered: Offered) -> str | None:
+        if group.role != LEADER:
+            return "not-leader"
+        return self._leading.offer(group.shard, offered)
+
+    def on_forward(self, peer: Peer, forward: Forward) -> None:
+        """A peer's commands for a shard that this node should lead."""
+        self._core.counters.forwards_received += len(forward.commands)
+        group = self._core.groups[forward.shard]
+        refused: dict[str, list[tuple[int, int]]] = {}
+        for seq, send, data in forward.commands:
+            reason: str | None = "not-leader"
+            if self._gate.open:
+                offered = Offered(peer.node_id, peer.incarnation, seq, send, data)
+                reason = self._offer(group, offered)
+            if reason is not None:
+                refused.setdefault(reason, []).append((seq, send))
+        for reason, sends in refused.items():
+            self._core.counters.nacks_sent += len(sends)
+            nack = Nack(group.shard, reason, group.leader, sends)
+            peer.outbox.add(nack, 32 + 16 * len(sends))
+
+    def on_nack(self, nack: Nack) -> None:
+        """Some of our sends were refused."""
+        self._core.counters.nacks_received += len(nack.sends)
+        self._proposals.nacked(nack.reason, nack.sends, self._core.now())
+
+    def on_accepted(self, peer: Peer, accepted: Accepted) -> None:
+        """Some of our sends are in the leader's log."""
+        self._proposals.accepted(peer.node_id, accepted.term, accepted.seqs)
+
+    def _append(self) -> None:
+        """Per led shard, everything queued becomes one entry."""
+        for shard in sorted(self._leading.ready):
+            made, dropped = self._leading.append(self._core.raft, shard)
+            for entry in made:
+                by_origin: dict[NodeId, list[int]] = {}
+                for command in entry.commands:
+                    by_origin.setdefault(command.origin, []).append(command.seq)
+                for origin, seqs in by_origin.items():
+                    self._say_accepted(shard, origin, entry.term, entry.at, seqs)
+            self._refuse(shard, "dropped", dropped)
+
+    def _say_accepted(
+        self, shard: ShardId, origin: NodeId, term: int, index: int, seqs: list[int]
+    ) -> None:
+        peer = self._core.peers.get(origin)
+        if peer is None:
+            self._proposals.accepted(origin, term, seqs)
+        else:
+            peer.outbox.add(Accepted(shard, term, index, seqs), 16 + 9 * len(seqs))
+
+    def _refuse(self, shard: ShardId, reason: str, commands: list[Offered]) -> None:
+        by_origin: dict[NodeId, list[tuple[int, int]]] = {}
+        for command in commands:
+            by_origin.setdefault(command.origin, []).append((command.seq, command.send))
+        leader = self._core.groups[shard].leader
+        for origin, sends in by_origin.items():
+            peer = self._core.peers.get(origin)
+            if peer is None:
+                self._proposals.nacked(reason, sends, self._core.now())
+            else:
+                self._core.counters.nacks_sent += len(sends)
+                peer.outbox.add(Nack(shard, reason, leader, sends), 32 + 16 * len(sends))
+
+    # ------------------------------------------------------------ step 5: every Ready
+
+    def _take_ready(self, now: int) -> None:
+        raft = self._core.raft
+        for shard in raft.has_ready():
+            self._take(self._core.groups[shard], raft.ready(ShardId(shard)), now)
+            raft.advance_append_async(shard)
+        self._sender.wanted()
+        self._deliver()
+
+    def _take(self, group: Group, ready: Ready, now: int) -> None:
+        """One Ready; nothing else touches the group until it is advanced."""
+        durability = self._durability
+        if ready.hard_state is not None:
+            group.term, group.vote, group.commit = ready.hard_state
+            durability.dirty.add(group.shard)
+        if ready.snapshot is not None:
+            self._stager.install(group, ready.snapshot, self._hashes)
+            self._machine.full[group.shard] = self._stager.full(group.shard)
+            self._proposals.jumped(group.shard)
+            durability.force()
+        if ready.entries:
+            self._write_entries(group, ready)
+        if ready.committed:
+            self._apply(group, ready, now)
+        if ready.leader is not None or ready.role is not None:
+            self._soft_state(group, ready)
+        self._route(group, ready)
+        must_sync = ready.must_sync or ready.snapshot is not None
+        applied = bool(ready.committed) or ready.snapshot is not None
+        durability.took_ready(group, ready.number, must_sync=must_sync, applied=applied)
+
+    def _route(self, group: Group, ready: Ready) -> None:
+        """Leader's messages go now if the HSM knows its term; all others wait for the disk."""
+        if ready.messages and group.is_stamped:
+            self._sender.watch_messages(group, ready.messages)
+            for to, message in ready.messages:
+                peer = self._core.peers.get(NodeId(to))
+                if peer is not None:
+                    peer.outbox.add_message(group.shard, message)
+        elif ready.messages:
+            group.held.extend(ready.messages)
+        group.held.extend(ready.persisted_messages)
+
+    def _write_entries(self, group: Group, ready: Ready) -> None:
+        log = self._durability.log
+        first = ready.entries[0][0]
+        if first <= group.last_index:
+            log.delete_range(
+                "log", log_key(group.shard, first), log_key(group.shard, group.last_index + 1)
+            )
+        for index, term, kind, data in ready.entries:
+            log.put("log", log_key(group.shard, index), log_value(term, kind, data))
+            group.log_bytes += len(data)
+        group.last_index, group.last_term = ready.entries[-1][0], ready.entries[-1][1]
+        self._durability.dirty.add(group.shard)
+
+    def _apply(self, group: Group, ready: Ready, now: int) -> None:
+        shard = group.shard
+        records = self._core.overlay.shards[shard]
+        for index, term, kind, data in ready.committed:
+            check(
+                index == group.applied + 1,
+                f"shard {shard}: entry {index} to apply after {group.applied}",
+            )
+            if kind == NORMAL_ENTRY:
+                if self._machine.apply_entry(shard, Index(index), data):
+                    group.erase_index = index
+            else:
+                voters, learners = self._core.raft.apply_conf_change(shard, kind, data)
+                group.voters, group.learners = tuple(voters), tuple(learners)
+            group.applied, group.applied_term = index, term
+            if self._hashes.due(shard, index):
+                self._hashes.reached(shard, index, encode_hash(records.hash), now)
+        self._core.counters.entries_applied += len(ready.committed)
+        self._leading.applied(shard, group.applied)
+        self._durability.dirty.add(shard)
+
+    def _soft_state(self, group: Group, ready: Ready) -> None:
+        """Who leads has changed; commands and timers follow."""
+        old_leader = group.leader
+        if ready.role is not None:
+            led = group.role == LEADER
+            group.role = ready.role
+            if group.role == LEADER and not led:
+                self._core.counters.elections_won += 1
+            elif led and group.role != LEADER:
+                self._sender.not_leader(group.shard)
+                self._grace.not_leader(group.shard)
+        if ready.leader is not None:
+            group.leader = NodeId(ready.leader)
+        if group.role != LEADER:
+            self._refuse(group.shard, "not-leader", self._leading.not_leader(group.shard))
+        if group.leader not in (NO_NODE, old_leader):
+            self._proposals.leader_changed(group.shard, group.leader, group.term)
+            self._proposals.wake(group.shard)
+            self._core.ports.wake()
+
+    # ------------------------------------------------------------ step 6: deliver
+
+    def _deliver(self) -> None:
+        machine = self._machine
+        outcomes, machine.outcomes = machine.outcomes, []
+        for shard, index, seq, outcome in outcomes:
+            self._proposals.applied(shard, index, seq, outcome)
+        touched, machine.touched = machine.touched, []
+        self._core.counters.commands_applied = machine.commands_applied
+        self._stager.note_touched(touched)
+        if self._watchers:
+            self._notify(touched)
+            changed = self._core.overlay.ledger_changed
+            if any(record_id in changed for record_id in touched if record_id in self._watchers):
+                self._durability.force()
+        points, self._hashes.outgoing = self._hashes.outgoing, []
+        self._talk.tell_hashes(points)
+
+    def _notify(self, records: list[RecordId]) -> None:
+        for record_id in dict.fromkeys(records):
+            for callback in self._watchers.get(record_id, ()):
+                self._call_later(callback)
+
+    def _call_later(self, call: Callable[[], None]) -> None:
+        self._later.append(call)
+        self._core.ports.wake()
+
+    def _run_later(self) -> None:
+        later, self._later = self._later, []
+        for call in later:
+            call()
+
+    # ------------------------------------------------------------ node
+
+    def propose(
+        self,
+        command: Command,
+        *,
+        timeout_s: float,
+        done: Callable[[ProposalResult], None],
+        shard: ShardId | None = None,
+    ) -> Waiter:
+        """Have `command` applied; `shard` for Barrier only."""
+        is_barrier = isinstance(command, Barrier)
+        if isinstance(command, Barrier):
+            check(shard is not None, "host: a Barrier needs its shard")
+            target = shard if shard is not None else ShardId(0)
+        else:
+            target = ShardId(shard_of(command.record_id, self._shape.shards))
+        self._core.ports.wake()
+        if self._core.draining or self._stopped:
+            return self._proposals.refuse(done, "draining")
+        self._core.counters.proposals += 1
+        self._core.counters.barriers += is_barrier
+        deadline = self._core.now() + int(min(timeout_s, PROPOSER_DEADLINE_S) * SECOND)
+        return self._proposals.add(
+            target, encode_command(command), deadline, done, is_barrier=is_barrier
+        )
+
+    def view(self, record_id: RecordId) -> tuple[Record | None, Index]:
+        """The record as applied here, and the shard's applied index."""
+        shard = ShardId(shard_of(record_id, self._shape.shards))
+        stored = self._core.overlay.record(shard, record_id)
+        return (None if stored is None else stored[0]), Index(self._core.groups[shard].applied)
+
+    def ledger_row(self, record_id: RecordId) -> LedgerRow | None:
+        """This node's durable ledger row."""
+        return self._core.overlay.durable_row(record_id)
+
+    def share_verdict(self, record_id: RecordId, era: Era, attempt_id: AttemptId) -> ShareVerdict:
+        """May this node give its share for the attempt, now?"""
+        shard = ShardId(shard_of(record_id, self._shape.shards))
+        if not self._gives(shard):
+            return NotAGiver(self._why_no_giver())
+        return giving.verdict(self._core, self._rules, shard, record_id, era, attempt_id)
+
+    def _gives(self, shard: ShardId) -> bool:
+        voter = self._shape.node_id in self._core.groups[shard].voters
+        return voter and self._core.hsm and not self._in_doubt() and not self._stopped
+
+    def _why_no_giver(self) -> str:
+        if not self._core.hsm:
+            return "the HSM is away"
+        if self._hashes.doubt:
+            return "a state hash is contradicted"
+        return self._gate.waiting_for or "not a voter of the shard"
+
+    def want_share(self, record_id: RecordId) -> None:
+        """Make its ledger row durable with the next turn, if it is not."""
+        if record_id in self._core.overlay.ledger_changed and not self._durability.busy:
+            self._durability.force()
+            self._core.ports.wake()
+
+    def watch(self, record_id: RecordId, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after each apply to the record, and after durability."""
+        self._watchers.setdefault(record_id, []).append(callback)
+
+        def unwatch() -> None:
+            callbacks = self._watchers.get(record_id, [])
+            if callback in callbacks:
+                callbacks.remove(callback)
+            if not callbacks:
+                self._watchers.pop(record_id, None)
+
+        return unwatch
+
+    def share_givers(self, shard: ShardId) -> list[Giver]:
+        """Nearest first."""
+        return giving.givers(self._core, shard, self_gives=self._gives(shard))
+
+    def set_hsm(self, *, working: bool) -> None:
+        """The HSM came or went; when it came, what waits for the stamp is tried."""
+        self._core.hsm = working
+        if working and self._started and not self._stopped:
+            if self._speaking:
+                self._durability.stamp()
+            elif self._durability.stamp_due(self._core.now() + SECOND):
+                self._stamp_incarnation()
+        self._core.ports.wake()
+
+    def status(self) -> HostStatus:
+        """A consistent picture."""
+        return status(
+            self._core,
+            self._durability,
+            self._hashes,
+            stager=self._stager,
+            proposals=len(self._proposals),
+            waiting_for=self._waiting_for(),
+        )
+
+    def _waiting_for(self) -> str:
+        if not self._speaking:
+            return "the HSM to stamp this start"
+        return self._gate.waiting_for
+
+    def drain(self, done: Callable[[], None]) -> None:
+        """Refuse new proposals, hand leadership over."""
+        self._core.draining = True
+        self._leadership.drain(done)
+        self._core.ports.wake()
+
+    def stop(self) -> None:
+        """Nothing more is sent or called back."""
+        self._stopped = True
+        self._later.clear()
+
+    # ------------------------------------------------------------ called by the links
+
+    @property
+    def memory(self) -> Memory:
+        """What this node remembers of the others."""
+        return self._memory
+
+    @property
+    def gate(self) -> Gate:
+        """Closed until the others returned our marks."""
+        return self._gate
+
+    @property
+    def hashes(self) -> Hashes:
+        """State-hash comparison."""
+        return self._hashes
+
+    @property
+    def sender(self) -> SnapshotSender:
+        """Snapshots on their way out."""
+        return self._sender
+
+    @property
+    def stager(self) -> SnapshotStager:
+        """Snapshots on their way in."""
+        return self._stager
+
+
+__all__ = ["Host", "HostStopped"]

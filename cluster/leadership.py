@@ -1,0 +1,78 @@
+"""Handing leadership over: all of it at once when draining, one shard at a time to spread it.
+
+Spreading is slow on purpose: only to the shard's preferred seat, only when that peer has been
+healthy for half a minute and is nearly matched, one transfer at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.core import LEADER
+from cluster.elections import best_heir, nearly_matched, preferred_node
+from cluster.giving import heard_giver
+from cluster.limits import DRAIN_NS, SPREAD_HEALTHY_NS, SPREAD_PERIOD_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.core import Core, Group
+    from cluster.types import NodeId
+
+
+class Leadership:
+    """Transfers of one host."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._drained: Callable[[], None] | None = None
+        self._drain_until: int | None = None
+        self._next_spread = 0
+
+    def drain(self, done: Callable[[], None]) -> None:
+        """Begin to hand everything over; `done` when nothing is led, or after 5 s."""
+        self._drained = done
+        self._drain_until = self._core.now() + DRAIN_NS
+
+    def on_time(self, now: int) -> None:
+        """Once a tick."""
+        if self._drain_until is not None:
+            self._drain(now)
+        elif now >= self._next_spread:
+            self._next_spread = now + SPREAD_PERIOD_NS
+            self._spread(now)
+
+    def _drain(self, now: int) -> None:
+        led = [group for group in self._core.groups if group.role == LEADER]
+        if not led or (self._drain_until is not None and now >= self._drain_until):
+            if self._drained is not None:
+                self._core.later(self._drained)
+                self._drained = None
+            return
+        willing = {
+            peer.node_id
+            for peer in self._core.peers.values()
+            if peer.connected and peer.hsm and not peer.draining
+        }
+        for group in led:
+            status = self._core.raft.status(group.shard)
+            if not status.transferring_to:
+                heir = best_heir(status, self._core.shape.node_id, willing)
+                if heir is not None:
+                    self._core.raft.transfer_leader(group.shard, heir)
+
+    def _spread(self, now: int) -> None:
+        for group in self._core.groups:
+            wanted = preferred_node(group.shard, self._core.shape.seats)
+            if group.role != LEADER or wanted == self._core.shape.node_id:
+                continue
+            if self._healthy(group, wanted, now):
+                status = self._core.raft.status(group.shard)
+                if nearly_matched(status, wanted) and not status.transferring_to:
+                    self._core.raft.transfer_leader(group.shard, wanted)
+                    return
+
+    def _healthy(self, group: Group, node: NodeId, now: int) -> bool:
+        peer = self._core.peers[node]
+        long_enough = peer.connected and now - peer.connected_since >= SPREAD_HEALTHY_NS
+        return long_enough and not peer.draining and heard_giver(self._core, peer, group.shard, now)

@@ -1,0 +1,144 @@
+"""A snapshot: one shard's records in a file, and the manifest that raft-rs carries in its place.
+
+The file is record after record (id, length, canonical bytes), copied in one read transaction
+together with index, term, ConfState and state hash; the manifest binds it by size and SHA-256. It
+holds no MACs and no ledger: those are each node's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from cluster import statehash
+from cluster.commands import Id32
+from cluster.frames import Name
+from cluster.limits import MAX_SNAPSHOT_BYTES, MIB
+from cluster.record import MAX_RECORD_BYTES
+from cluster.statehash import EMPTY_HASH
+from cluster.tables import RECORD_KEY_PREFIX_BYTES, GroupRow, decode_group, group_key, slot_range
+from engines.encoding import u32
+
+if TYPE_CHECKING:
+    from cluster.ports import SnapshotFiles, Store
+    from cluster.types import ShardId
+
+ID_BYTES: Final = 32
+LENGTH_BYTES: Final = 4
+READ_BYTES: Final = MIB
+
+
+class Manifest(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=True):
+    """What a MsgSnapshot says of its file."""
+
+    name: Name
+    shard: int
+    index: int
+    term: int
+    size: Annotated[int, Meta(ge=0, le=MAX_SNAPSHOT_BYTES)]
+    sha256: Id32
+    records: int
+    hash: Id32
+
+
+class SnapshotDamagedError(Exception):
+    """The file is not what its manifest says."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Manifest)
+encode_manifest = _encoder.encode
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Decode and validate.
+
+    Raises:
+        SnapshotDamagedError: not a manifest of this version.
+
+    """
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise SnapshotDamagedError(f"manifest not understood: {error}") from error
+
+
+def build(
+    store: Store, files: SnapshotFiles, shard: ShardId, name: str
+) -> tuple[Manifest, GroupRow]:
+    """Copy one shard into file `name`; runs on a worker thread, in one read transaction."""
+    digest = hashlib.sha256()
+    size = records = 0
+    with store.reading() as view:
+        stored = view.get("group", group_key(shard))
+        if stored is None:
+            raise SnapshotDamagedError(f"shard {shard} has no group row")
+        row = decode_group(stored)
+        writer = files.create(name)
+        try:
+            for key, value in view.items("records", *slot_range(shard, row.slot)):
+                chunk = key[RECORD_KEY_PREFIX_BYTES:] + u32(len(value)) + value
+                digest.update(chunk)
+                writer.write(chunk)
+                size += len(chunk)
+                records += 1
+        finally:
+            writer.close()
+    if records != row.records:
+        raise SnapshotDamagedError(f"shard {shard}: {records} records, {row.records} expected")
+    manifest = Manifest(
+        name, shard, row.applied, row.applied_term, size, digest.digest(), records, row.hash
+    )
+    return manifest, row
+
+
+def read(files: SnapshotFiles, name: str, manifest: Manifest) -> list[tuple[bytes, bytes]]:
+    """All (record_id, value) of a fetched file, checked against size, digest, count and hash.
+
+    Raises:
+        SnapshotDamagedError: any of them differs.
+
+    """
+    digest, size = hashlib.sha256(), 0
+    records: list[tuple[bytes, bytes]] = []
+    state = EMPTY_HASH
+    for record_id, value in _split(files, name, manifest.size):
+        digest.update(record_id + u32(len(value)) + value)
+        size += ID_BYTES + LENGTH_BYTES + len(value)
+        state = statehash.add(state, record_id, value)
+        records.append((record_id, value))
+    found = (size, digest.digest(), len(records), statehash.encode_hash(state))
+    if found != (manifest.size, manifest.sha256, manifest.records, manifest.hash):
+        raise SnapshotDamagedError(f"snapshot {manifest.name} is not what its manifest says")
+    return records
+
+
+def _split(files: SnapshotFiles, name: str, limit: int) -> Iterator[tuple[bytes, bytes]]:
+    head = ID_BYTES + LENGTH_BYTES
+    reader = files.open(name)
+    try:
+        buffer, total = b"", 0
+        while chunk := reader.read(READ_BYTES):
+            total += len(chunk)
+            if total > limit:
+                raise SnapshotDamagedError(f"snapshot file {name} is longer than announced")
+            buffer += chunk
+            at = 0
+            while len(buffer) - at >= head:
+                length = int.from_bytes(buffer[at + ID_BYTES : at + head], "big")
+                if length > MAX_RECORD_BYTES:
+                    raise SnapshotDamagedError(f"snapshot file {name} has a record of {length} B")
+                if len(buffer) - at < head + length:
+                    break
+                end = at + head + length
+                yield buffer[at : at + ID_BYTES], buffer[at + head : end]
+                at = end
+            buffer = buffer[at:]
+        if buffer:
+            raise SnapshotDamagedError(f"snapshot file {name} ends within a record")
+    finally:
+        reader.close()

@@ -1,0 +1,249 @@
+"""Frames in and out: who the peers are, what they say, and one frame per peer and turn.
+
+A peer is believed only after its Hello was accepted in this life of ours, and only frames of that
+incarnation are; everything else is dropped, so that nothing of an earlier life is mistaken for the
+present one. A frame that this version does not know cuts the link (I9).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from cluster.api import HostStopped
+from cluster.core import LEADER
+from cluster.frames import (
+    Accepted,
+    Beat,
+    Forward,
+    FrameError,
+    Hashes,
+    Hello,
+    Marks,
+    Nack,
+    Pong,
+    RaftMessages,
+    SnapshotProgress,
+    Welcome,
+    decode_frame,
+)
+from cluster.limits import BEAT_NS, MAX_INBOX_BYTES, TURN_INPUT_BYTES
+
+if TYPE_CHECKING:
+    from cluster.core import Core, Peer
+    from cluster.frames import HashPoint, Item
+    from cluster.host import Host
+    from cluster.types import NodeId
+
+APPEND_RESPONSE = 4
+HEARTBEAT = 8
+
+
+class Talk:
+    """All conversations of one host."""
+
+    def __init__(self, core: Core, host: Host, nonce: bytes, incarnation: int) -> None:
+        self._core = core
+        self._host = host
+        self._hello = Hello(core.shape.cluster_id.bytes, incarnation, nonce)
+        self._incarnation = incarnation
+        self._next_beat = 0
+        self._stepping = False
+
+    # ---- links
+
+    def up(self, peer_id: NodeId, *, speaking: bool) -> None:
+        """Our link to the peer can carry frames."""
+        peer = self._core.peers[peer_id]
+        peer.connected = True
+        peer.connected_since = self._core.now()
+        peer.welcomed = False
+        if speaking:
+            self._greet(peer)
+
+    def down(self, peer_id: NodeId) -> None:
+        """Our link to the peer is gone."""
+        peer = self._core.peers[peer_id]
+        peer.connected = False
+        peer.rtt_ns = None
+        peer.outbox.take(self._incarnation)
+
+    def greet_all(self) -> None:
+        """This boot is stamped: say Hello wherever a link is."""
+        for peer in self._core.peers.values():
+            if peer.connected:
+                self._greet(peer)
+
+    def _greet(self, peer: Peer) -> None:
+        peer.outbox.add(self._hello)
+
+    # ---- out
+
+    def beat(self, now: int, giver: bytes) -> None:
+        """Every 500 ms: how we are; and Hello again where nobody answered it."""
+        if now < self._next_beat:
+            return
+        self._next_beat = now + BEAT_NS
+        beat = Beat(now, self._core.hsm, self._core.draining, giver)
+        for peer in self._core.peers.values():
+            if peer.connected:
+                if not peer.welcomed:
+                    self._greet(peer)
+                peer.outbox.add(beat)
+
+    def tell_hashes(self, points: list[HashPoint]) -> None:
+        """Own hash points go to everyone."""
+        if points:
+            for peer in self._core.peers.values():
+                if peer.connected:
+                    peer.outbox.add(Hashes(points), 48 * len(points))
+
+    def flush(self) -> None:
+        """Send what every peer's outbox holds."""
+        counters = self._core.counters
+        for peer in self._core.peers.values():
+            for frame in peer.outbox.take(self._incarnation):
+                if not peer.connected or not self._core.ports.network.send(peer.node_id, frame):
+                    counters.frames_dropped += 1
+                    self._unreachable(peer)
+                    continue
+                counters.frames_sent += 1
+                counters.bytes_sent += len(frame)
+
+    def _unreachable(self, peer: Peer) -> None:
+        for group in self._core.groups:
+            if group.role == LEADER:
+                self._core.raft.report_unreachable(group.shard, peer.node_id)
+
+    # ---- in
+
+    def receive(self, sender: NodeId, payload: bytes) -> None:
+        """Keep one frame for the next turn."""
+        peer = self._core.peers.get(sender)
+        if peer is None or peer.inbox_bytes + len(payload) > MAX_INBOX_BYTES:
+            self._core.counters.frames_dropped += 1
+            return
+        peer.inbox.append(payload)
+        peer.inbox_bytes += len(payload)
+
+    def step(self, now: int, *, stepping: bool) -> bool:
+        """Take frames, round-robin, up to the turn's bytes; True when some are left."""
+        self._stepping = stepping
+        taken = 0
+        waiting = [peer for peer in self._core.peers.values() if peer.inbox]
+        while waiting and taken < TURN_INPUT_BYTES:
+            for peer in waiting:
+                payload = peer.inbox.popleft()
+                peer.inbox_bytes -= len(payload)
+                taken += len(payload)
+                self._frame(peer, payload, now)
+            waiting = [peer for peer in waiting if peer.inbox]
+        return bool(waiting)
+
+    def _frame(self, peer: Peer, payload: bytes, now: int) -> None:
+        counters = self._core.counters
+        counters.frames_received += 1
+        counters.bytes_received += len(payload)
+        try:
+            frame = decode_frame(payload)
+            for item in frame.items:
+                if isinstance(item, Hello):
+                    self._on_hello(peer, item)
+                elif isinstance(item, Welcome):
+                    # Heard also from a peer that has not been accepted yet: both ask first.
+                    self._host.gate.welcome(peer.node_id, item)
+                    peer.welcomed = peer.welcomed or item.nonce == self._hello.nonce
+                elif frame.incarnation == peer.incarnation:
+                    self._item(peer, item, now)
+        except (FrameError, ValueError) as error:
+            peer.inbox.clear()
+            peer.inbox_bytes = 0
+            self._core.alarm(f"node {peer.node_id} broke the protocol: {error}")
+            self._core.ports.network.cut(peer.node_id, str(error))
+            return
+        if frame.incarnation == peer.incarnation:
+            peer.last_contact = now
+
+    def _on_hello(self, peer: Peer, hello: Hello) -> None:
+        if hello.cluster_id != self._core.shape.cluster_id.bytes:
+            raise FrameError("it belongs to another cluster")
+        welcome = self._host.memory.hello(peer.node_id, hello)
+        peer.outbox.add(welcome, 64 + 24 * len(welcome.marks))
+        if not welcome.accepted:
+            self._core.alarm(
+                f"node {peer.node_id} greeted as incarnation {hello.incarnation}, seen before as"
+                f" {welcome.incarnation}: refused as an older copy or a second process"
+            )
+            return
+        peer.incarnation = hello.incarnation
+        # What we have durable must be remembered by whoever came anew.
+        marks = [group.mark for group in self._core.groups]
+        peer.outbox.add(Marks(marks), 24 * len(marks))
+
+    def _item(self, peer: Peer, item: Item, now: int) -> None:
+        match item:
+            case RaftMessages():
+                self._raft(peer, item)
+            case Forward():
+                self._check_shard(item.shard)
+                self._host.on_forward(peer, item)
+            case Nack():
+                self._check_shard(item.shard)
+                self._host.on_nack(item)
+            case Accepted():
+                self._host.on_accepted(peer, item)
+            case Marks():
+                self._host.memory.merge(peer.node_id, item.marks)
+            case Hashes():
+                self._on_hashes(peer, item, now)
+            case Beat():
+                peer.beat_at = now
+                peer.hsm, peer.draining, peer.giver = item.hsm, item.draining, item.giver
+                peer.outbox.add(Pong(item.sent_ns))
+            case Pong():
+                peer.rtt_ns = max(0, now - item.sent_ns)
+            case SnapshotProgress():
+                self._check_shard(item.shard)
+                self._host.sender.progress(peer.node_id, item, now)
+            case Hello() | Welcome():
+                raise FrameError("greetings are handled before")
+            case _ as never:
+                assert_never(never)
+
+    def _check_shard(self, shard: int) -> None:
+        if shard >= len(self._core.groups):
+            raise FrameError(f"there is no shard {shard}")
+
+    def _on_hashes(self, peer: Peer, item: Hashes, now: int) -> None:
+        for point in item.points:
+            self._check_shard(point.shard)
+            applied = self._core.groups[point.shard].applied
+            self._host.hashes.heard(peer.node_id, point, applied, now)
+
+    def _raft(self, peer: Peer, item: RaftMessages) -> None:
+        if not self._stepping:
+            return
+        for shard, message in item.messages:
+            self._check_shard(shard)
+            self._check_rolled_back(peer, shard, message)
+        snapshots = self._core.raft.step_frame(peer.node_id, item.messages)
+        for shard, manifest, message in snapshots:
+            self._host.stager.offered(peer.node_id, self._core.groups[shard], manifest, message)
+
+    def _check_rolled_back(self, peer: Peer, shard: int, message: bytes) -> None:
+        """Rule (d), before step: somebody remembers more of this log than this node has."""
+        kind, _, _, term, index, _, commit = self._core.raft.peek(message)
+        if kind not in (APPEND_RESPONSE, HEARTBEAT):
+            return
+        group = self._core.groups[shard]
+        if kind == APPEND_RESPONSE:
+            seen = max(index, commit)
+            mine = group.role == LEADER and term == group.term
+        else:
+            seen = commit
+            mine = term >= group.term
+        if mine and seen > group.last_index:
+            raise HostStopped(
+                f"shard {shard}: node {peer.node_id} has acknowledged index {seen} of this log,"
+                f" which ends at {group.last_index}: this node's directory was rolled back; replace"
+                " this node under a new id"
+            )
