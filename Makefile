@@ -15,7 +15,7 @@ demo: $(STAMP)
 	@$(BIN)/quorumvault demo $(ARGS)
 
 test: $(TEST_STAMP) lint
-	PATH="$(CURDIR)/$(BIN):$$PATH" cargo test --locked --quiet --manifest-path engines/Cargo.toml
+	PATH="$(CURDIR)/$(BIN):$$PATH" cargo test --release --locked --quiet --no-default-features --manifest-path engines/Cargo.toml
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(TEST_STAMP)
@@ -40,6 +40,7 @@ $(STAMP): $(SOURCES)
 	@touch $@
 
 $(TEST_STAMP): $(STAMP) requirements-dev.lock
+	@deploy/system-packages.sh --test
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install what the vault needs beside Python and cargo: SoftHSM's PKCS#11 module.
+# Install what the vault needs beside Python and cargo: SoftHSM's PKCS#11 module. With --test also
+# libsodium, on which the tests' independent client is built.
 # Quiet when all is there; says what to install where it may not do so itself.
 set -eu
 
@@ -19,6 +20,9 @@ for module in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so 
     [ -e "$module" ] && found=yes
 done
 [ "${found:-no}" = yes ] || missing="${missing:-} softhsm2"
+if [ "${1:-}" = --test ] && ! ls /usr/lib/libsodium.so.23 /usr/lib/*/libsodium.so.23 >/dev/null 2>&1; then
+    missing="${missing:-} libsodium23"
+fi
 [ -n "${missing:-}" ] || exit 0
 
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
