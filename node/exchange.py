@@ -30,7 +30,7 @@ from node.share_messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from cluster.types import NodeId
     from node.metrics import Metrics
@@ -145,22 +145,20 @@ class Exchange:
         if self._load.get(asker, 0) >= MAX_TASKS_PER_PEER:
             self._reply(asker, Declined(ask.ask, Reason.BUSY))
             return
-        work: Coroutine[None, None, Answer]
-        match ask:
-            case AttemptAsk():
-                work = self._giver.attempt(ask)
-            case RegistrationAsk():
-                work = self._giver.registration(ask)
-            case _:
-                assert_never(ask)
         self._load[asker] = self._load.get(asker, 0) + 1
-        task = asyncio.get_running_loop().create_task(self._work(asker, ask.ask, work))
+        task = asyncio.get_running_loop().create_task(self._work(asker, ask))
         self._tasks[key] = task
         task.add_done_callback(lambda _task: self._done(key))
 
-    async def _work(self, asker: NodeId, number: int, work: Coroutine[None, None, Answer]) -> None:
-        answer = await work
-        if (asker, number) in self._tasks:
+    async def _work(self, asker: NodeId, ask: Ask) -> None:
+        match ask:
+            case AttemptAsk():
+                answer = await self._giver.attempt(ask)
+            case RegistrationAsk():
+                answer = await self._giver.registration(ask)
+            case _:
+                assert_never(ask)
+        if (asker, ask.ask) in self._tasks:
             self._reply(asker, answer)
 
     def _done(self, key: tuple[NodeId, int]) -> None:

@@ -27,6 +27,8 @@ PROPOSE_S: Final = 8.0
 """The proposer's deadline of raft-host.md; past an election with two data centers gone."""
 BUSY: Final = "busy"
 """NotAppended's reason when too many proposals are in flight: 429 instead of 503."""
+DRAINING: Final = "draining"
+"""NotAppended's reason when this node is on its way out."""
 
 
 class Replica:
@@ -113,6 +115,10 @@ def not_applied(result: NotAppended | Unknown, charged: Charged) -> Problem:
     if isinstance(result, NotAppended) and result.reason == BUSY:
         return Problem(
             Code.BUSY, "too many commands are under way; ask again shortly", charged=charged
+        )
+    if isinstance(result, NotAppended) and result.reason == DRAINING:
+        return Problem(
+            Code.DRAINING, "this node is shutting down; ask another node", charged=charged
         )
     return Problem(
         Code.NO_QUORUM,
