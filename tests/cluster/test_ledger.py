@@ -296,6 +296,15 @@ def test_a_row_moves_with_effects_and_replayed_charges_only(row, record, command
         assert moved is row
 
 
+@pytest.mark.parametrize("status", [s for s in S if s not in (S.DONE, S.REPLAYED)])
+def test_a_charge_outcome_without_effect_moves_nothing_although_it_carries_a_grant(status):
+    _, outcome = apply(RULES, active(), charge(1, 1))
+    outcome = msgspec.structs.replace(outcome, status=status)
+    moved, alarm = after(RULES, ID, EMPTY_A, charge(1, 1), outcome)
+    assert moved is EMPTY_A
+    assert alarm is None
+
+
 def test_a_replayed_charge_counts_in_the_records_era_not_in_the_era_sent():
     row = LedgerRow(1, current(A), proof(A, 1, 0), ())
     assert moved_by(row, proven(), charge(1, 1)) == (
@@ -441,10 +450,10 @@ REG_NEW = registration(NEW)
         ),
         pytest.param(
             FULL_A,
-            snap(REG_A, attempts=ids(3), last=last(A, 8, 9)),
-            LedgerRow(1, current(A), proof(A, 8, 9), ids(3)),
+            snap(REG_A, attempts=ids("x"), last=last(A, 8, 9)),
+            LedgerRow(1, current(A), proof(A, 8, 9), ids("x")),
             None,
-            id="also a full list",
+            id="also a full list, which then has room",
         ),
         pytest.param(
             PROVED_A,
