@@ -18,22 +18,17 @@ from cluster.commands import Barrier, Command, Expire, encode_command
 from cluster.core import LEADER, Core, Group, Peer
 from cluster.durability import Durability
 from cluster.elections import Slots
-from cluster.frames import Accepted, Forward, Nack
 from cluster.giving import giver_bits
 from cluster.grace import Grace
 from cluster.hashes import Hashes
 from cluster.leadership import Leadership
-from cluster.leading import Leading, Offered
+from cluster.routing import Routing
+from cluster.compaction import Compaction
 from cluster.limits import (
-    CUT_KEYS_PER_TURN,
     ELECTION_TICKS,
-    ERASE_NS,
     GRACE_PERIOD_NS,
     HASH_PERIOD_NS,
     HEARTBEAT_TICKS,
-    LOG_CUT_BYTES,
-    LOG_CUT_ENTRIES,
-    LOG_KEEP_ENTRIES,
     MAX_COMMITTED_BYTES,
     MAX_ELECTION_TICKS,
     MAX_INFLIGHT_MESSAGES,
@@ -113,12 +108,13 @@ class Host:
         self._gate = Gate(nonce, [group.mark for group in groups], core.majority - 1)
         self._hashes = Hashes(peers, shape.shards)
         self._proposals = Proposals(shape.shards, self._call_later)
-        self._leading = Leading(shape.node_id, shape.shards)
+        self._routing = Routing(core, self._proposals, state.incarnation)
         self._slots = Slots(raft, shape.seats[shape.node_id], shape.shards, ports.random)
         self._grace = Grace(shape.grace_s, self._machine, shape.shards)
         self._leadership = Leadership(core)
         self._sender = SnapshotSender(core)
         self._stager = SnapshotStager(core, self._rules, self._durability)
+        self._compaction = Compaction(core, self._durability, self._sender)
         self._talk = Talk(core, self, nonce, state.incarnation)
         self._watchers: dict[RecordId, list[Callable[[], None]]] = {}
         self._started = False
@@ -148,6 +144,8 @@ class Host:
         """Write the incarnation, stamp it, then speak (rule a)."""
         check(not self._started, "host: start is called once")
         self._started = True
+        for name in self._core.ports.files.names():
+            self._core.ports.files.remove(name)
         log = self._durability.log
         for group in self._boot.groups:
             if group.leftovers:
@@ -225,10 +223,11 @@ class Host:
             if self._tick_due:
                 self._tick_due = False
                 self._tick(now)
-            self._dispatch(now)
+            if self._gate.open:
+                self._routing.dispatch(now)
             if self._gate.open and not self._durability.busy:
                 self._stager.pump()
-                self._append()
+                self._routing.append()
                 self._take_ready(now)
                 self._durability.finish(now)
             if more:
@@ -241,6 +240,7 @@ class Host:
 
     def _before_speaking(self, now: int) -> None:
         self._proposals.on_time(now)
+        self._leadership.on_time(now)
         if self._durability.stamp_due(now):
             self._stamp_incarnation()
 
@@ -259,11 +259,11 @@ class Host:
                 reluctant = core.draining or not core.hsm or group.stamped != group.durable
                 self._slots.apply(group.shard, group.term, reluctant=reluctant)
         self._proposals.on_time(now)
+        self._leadership.on_time(now)
         self._talk.beat(now, giver_bits(core, doubt=self._in_doubt()))
         if self._durability.stamp_due(now):
             self._durability.stamp()
         if self._gate.open:
-            self._leadership.on_time(now)
             self._sender.on_time(now)
             self._stager.on_time(now)
             if now >= self._next_grace:
@@ -271,7 +271,7 @@ class Host:
             if now >= self._next_second:
                 self._next_second = now + SECOND
                 self._hashes.on_time(now)
-                self._cut_logs(now)
+                self._compaction.on_time(now)
             if now >= self._next_hash:
                 self._next_hash = now + HASH_PERIOD_NS
                 self._hash_points(now)
@@ -300,139 +300,6 @@ class Host:
                 state = encode_hash(self._core.overlay.shards[group.shard].hash)
                 self._hashes.reached(group.shard, group.applied, state, now)
 
-    # ------------------------------------------------------------ step 10: the log is cut
-
-    def _cut_logs(self, now: int) -> None:
-        for group in self._core.groups:
-            entries = group.last_index - group.truncated_index
-            target = 0
-            if entries > LOG_CUT_ENTRIES or group.log_bytes > LOG_CUT_BYTES:
-                target = group.applied - LOG_KEEP_ENTRIES
-                if group.log_bytes > LOG_CUT_BYTES and entries > 0:
-                    per_entry = group.log_bytes // entries + 1
-                    target = max(target, group.applied - LOG_CUT_BYTES // 2 // per_entry)
-            if group.erase_index > group.truncated_index:
-                group.erase_at = group.erase_at or now + ERASE_NS
-                if now >= group.erase_at:
-                    target = max(target, group.erase_index)
-            else:
-                group.erase_at = None
-            limit = min(
-                group.durable_applied,
-                self._sender.holds(group, now),
-                group.truncated_index + CUT_KEYS_PER_TURN,
-            )
-            self._cut(group, min(target, limit))
-
-    def _cut(self, group: Group, index: int) -> None:
-        """The same cut in RAM and, with the next batch, on disk."""
-        if index <= group.truncated_index:
-            return
-        raft = self._core.raft
-        term = raft.term_at(group.shard, index)
-        check(term is not None, f"shard {group.shard}: no term at {index}, where the log is cut")
-        lo, hi = log_key(group.shard, group.truncated_index), log_key(group.shard, index + 1)
-        self._durability.log.delete_range("log", lo, hi)
-        kept = (group.last_index - index) / max(1, group.last_index - group.truncated_index)
-        group.log_bytes = int(group.log_bytes * kept)
-        group.truncated_index, group.truncated_term = index, term or 0
-        self._durability.dirty.add(group.shard)
-        raft.compact(group.shard, index)
-
-    # ------------------------------------------------------------ step 4: propose
-
-    def _dispatch(self, now: int) -> None:
-        """Send this node's commands: into the own queue, or to the leader."""
-        for shard in sorted(self._proposals.ready):
-            group = self._core.groups[shard]
-            leader = group.leader if self._gate.open else NO_NODE
-            peer = self._core.peers.get(leader)
-            reachable = leader == self._shape.node_id or (peer is not None and peer.connected)
-            if not reachable:
-                self._proposals.ready.discard(shard)
-                continue
-            forwarded: list[tuple[int, int, bytes]] = []
-            for command in self._proposals.take(shard):
-                send = self._proposals.sent(command, leader, now)
-                if send > 1:
-                    self._core.counters.resends += 1
-                if peer is not None:
-                    forwarded.append((command.seq, send, command.data))
-                    continue
-                offered = Offered(leader, self._boot.incarnation, command.seq, send, command.data)
-                refusal = self._offer(group, offered)
-                if refusal is not None:
-                    self._proposals.nacked(refusal, [(command.seq, send)], now)
-            if peer is not None and forwarded:
-                self._core.counters.forwards_sent += len(forwarded)
-                size = sum(len(data) + 24 for _, _, data in forwarded)
-                peer.outbox.add(Forward(shard, forwarded), size)
-
-    def _offer(self, group: Group, offered: Offered) -> str | None:
-        if group.role != LEADER:
-            return "not-leader"
-        return self._leading.offer(group.shard, offered)
-
-    def on_forward(self, peer: Peer, forward: Forward) -> None:
-        """A peer's commands for a shard that this node should lead."""
-        self._core.counters.forwards_received += len(forward.commands)
-        group = self._core.groups[forward.shard]
-        refused: dict[str, list[tuple[int, int]]] = {}
-        for seq, send, data in forward.commands:
-            reason: str | None = "not-leader"
-            if self._gate.open:
-                offered = Offered(peer.node_id, peer.incarnation, seq, send, data)
-                reason = self._offer(group, offered)
-            if reason is not None:
-                refused.setdefault(reason, []).append((seq, send))
-        for reason, sends in refused.items():
-            self._core.counters.nacks_sent += len(sends)
-            nack = Nack(group.shard, reason, group.leader, sends)
-            peer.outbox.add(nack, 32 + 16 * len(sends))
-
-    def on_nack(self, nack: Nack) -> None:
-        """Some of our sends were refused."""
-        self._core.counters.nacks_received += len(nack.sends)
-        self._proposals.nacked(nack.reason, nack.sends, self._core.now())
-
-    def on_accepted(self, peer: Peer, accepted: Accepted) -> None:
-        """Some of our sends are in the leader's log."""
-        self._proposals.accepted(peer.node_id, accepted.term, accepted.seqs)
-
-    def _append(self) -> None:
-        """Per led shard, everything queued becomes one entry."""
-        for shard in sorted(self._leading.ready):
-            made, dropped = self._leading.append(self._core.raft, shard)
-            for entry in made:
-                by_origin: dict[NodeId, list[int]] = {}
-                for command in entry.commands:
-                    by_origin.setdefault(command.origin, []).append(command.seq)
-                for origin, seqs in by_origin.items():
-                    self._say_accepted(shard, origin, entry.term, entry.at, seqs)
-            self._refuse(shard, "dropped", dropped)
-
-    def _say_accepted(
-        self, shard: ShardId, origin: NodeId, term: int, index: int, seqs: list[int]
-    ) -> None:
-        peer = self._core.peers.get(origin)
-        if peer is None:
-            self._proposals.accepted(origin, term, seqs)
-        else:
-            peer.outbox.add(Accepted(shard, term, index, seqs), 16 + 9 * len(seqs))
-
-    def _refuse(self, shard: ShardId, reason: str, commands: list[Offered]) -> None:
-        by_origin: dict[NodeId, list[tuple[int, int]]] = {}
-        for command in commands:
-            by_origin.setdefault(command.origin, []).append((command.seq, command.send))
-        leader = self._core.groups[shard].leader
-        for origin, sends in by_origin.items():
-            peer = self._core.peers.get(origin)
-            if peer is None:
-                self._proposals.nacked(reason, sends, self._core.now())
-            else:
-                self._core.counters.nacks_sent += len(sends)
-                peer.outbox.add(Nack(shard, reason, leader, sends), 32 + 16 * len(sends))
-
     # ------------------------------------------------------------ step 5: every Ready
 
     def _take_ready(self, now: int) -> None:
@@ -446,6 +313,7 @@ class Host:
     def _take(self, group: Group, ready: Ready, now: int) -> None:
         """One Ready; nothing else touches the group until it is advanced."""
         durability = self._durability
+        old_term = group.term
         if ready.hard_state is not None:
             group.term, group.vote, group.commit = ready.hard_state
             durability.dirty.add(group.shard)
@@ -458,8 +326,8 @@ class Host:
             self._write_entries(group, ready)
         if ready.committed:
             self._apply(group, ready, now)
-        if ready.leader is not None or ready.role is not None:
-            self._soft_state(group, ready)
+        if ready.leader is not None or ready.role is not None or group.term != old_term:
+            self._soft_state(group, ready, old_term)
         self._route(group, ready)
         must_sync = ready.must_sync or ready.snapshot is not None
         applied = bool(ready.committed) or ready.snapshot is not None
@@ -508,12 +376,12 @@ class Host:
             if self._hashes.due(shard, index):
                 self._hashes.reached(shard, index, encode_hash(records.hash), now)
         self._core.counters.entries_applied += len(ready.committed)
-        self._leading.applied(shard, group.applied)
+        self._routing.applied(shard, group.applied)
         self._durability.dirty.add(shard)
 
-    def _soft_state(self, group: Group, ready: Ready) -> None:
-        """Who leads has changed; commands and timers follow."""
-        old_leader = group.leader
+    def _soft_state(self, group: Group, ready: Ready, old_term: int) -> None:
+        """Who leads, or in which term, has changed; commands and timers follow."""
+        before = (group.leader, old_term)
         if ready.role is not None:
             led = group.role == LEADER
             group.role = ready.role
@@ -525,8 +393,8 @@ class Host:
         if ready.leader is not None:
             group.leader = NodeId(ready.leader)
         if group.role != LEADER:
-            self._refuse(group.shard, "not-leader", self._leading.not_leader(group.shard))
-        if group.leader not in (NO_NODE, old_leader):
+            self._routing.not_leader(group.shard)
+        if group.leader != NO_NODE and (group.leader, group.term) != before:
             self._proposals.leader_changed(group.shard, group.leader, group.term)
             self._proposals.wake(group.shard)
             self._core.ports.wake()
@@ -694,6 +562,11 @@ class Host:
     def hashes(self) -> Hashes:
         """State-hash comparison."""
         return self._hashes
+
+    @property
+    def routing(self) -> Routing:
+        """Commands between nodes."""
+        return self._routing
 
     @property
     def sender(self) -> SnapshotSender:

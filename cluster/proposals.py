@@ -51,6 +51,7 @@ class _Open:
     __slots__ = (
         "accepted",
         "data",
+        "deadline",
         "is_barrier",
         "jumped",
         "outstanding",
@@ -76,6 +77,8 @@ class _Open:
         """(leader, term) that has it in its log."""
         self.queued = False
         self.jumped = False
+        self.deadline = 0
+        """The latest of its waiters'; nothing is sent after it."""
 
 
 class Proposals:
@@ -126,6 +129,7 @@ class Proposals:
             if is_barrier:
                 self._barrier[shard] = command
         command.waiters.append(waiter)
+        command.deadline = max(command.deadline, deadline_ns)
         self._deadline_number += 1
         heapq.heappush(self._deadlines, (deadline_ns, self._deadline_number, waiter))
         return waiter
@@ -143,25 +147,26 @@ class Proposals:
 
     # ---- the host's side
 
-    def take(self, shard: ShardId) -> list[_Open]:
-        """What is to be sent for this shard now; call `sent` for each that really is."""
+    def take(self, shard: ShardId, now: int) -> list[_Open]:
+        """What is to be sent for this shard now; the caller sends it and says `sent`."""
         queue = self._queues[shard]
         self.ready.discard(shard)
-        taken = [command for command in queue if command.seq in self._open]
+        taken = [
+            command for command in queue if command.seq in self._open and command.deadline > now
+        ]
         for command in queue:
             command.queued = False
         queue.clear()
         self._barrier.pop(shard, None)
         return taken
 
-    def sent(self, command: _Open, leader: NodeId, now: int) -> int:
-        """Count a send; returns its number."""
+    def sent(self, command: _Open, leader: NodeId, now: int) -> None:
+        """Count a send."""
         command.sends += 1
         command.outstanding.add(command.sends)
         command.sent_to = leader
         command.accepted = None
         self._resend.append((now + RESEND_NS, command, command.sends))
-        return command.sends
 
     def nacked(self, reason: str, sends: Iterable[tuple[int, int]], now: int) -> None:
         """These sends were refused before being appended."""
@@ -239,12 +244,6 @@ class Proposals:
             command.queued = True
             self._queues[command.shard].append(command)
         self.ready.add(command.shard)
-
-    def requeue(self, command: _Open) -> None:
-        """It could not be sent now (no leader, no link)."""
-        if not command.queued:
-            command.queued = True
-            self._queues[command.shard].append(command)
 
     def wake(self, shard: ShardId) -> None:
         """A leader is known or a link is up: what waits may go."""

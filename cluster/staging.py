@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cluster import ledger
-from cluster.frames import SnapshotProgress
+from cluster.frames import FrameError, SnapshotProgress
 from cluster.limits import SNAPSHOT_PROGRESS_NS, STAGE_RECORDS_PER_BATCH
 from cluster.manifest import Manifest, SnapshotDamagedError, decode_manifest, read
 from cluster.record import Record, Rules, decode_record, is_bound
@@ -79,24 +79,26 @@ class SnapshotStager:
         """A leader sent MsgSnapshot; fetch its file first.
 
         Raises:
-            ValueError: the manifest is not one (the link is cut).
+            FrameError: the manifest is not one (the link is cut).
 
         """
         try:
             manifest = decode_manifest(data)
         except SnapshotDamagedError as error:
-            raise ValueError(str(error)) from error
+            raise FrameError(str(error)) from error
         if manifest.shard != group.shard:
-            raise ValueError("a snapshot of another shard")
+            raise FrameError("it sent a snapshot of another shard")
         if manifest.index <= group.commit:
             # raft-rs declines it and tells the leader where this node is.
             self._core.raft.step_snapshot(group.shard, message)
             return
         stage = self._stages.get(group.shard)
-        if stage is not None:
-            if stage.data == data and not stage.stepped:
-                stage.message = message  # the same offer, perhaps of a later term
+        if stage is not None and stage.data == data:
+            stage.message = message  # the same offer, perhaps in a later message
             return
+        if stage is not None:
+            # Another leader, or the same one anew: nobody serves the old file any more.
+            self._drop(group.shard, stage, "a newer one was offered")
         stage = _Stage(peer, manifest, data, message, f"in-{manifest.name}")
         self._stages[group.shard] = stage
         self._core.ports.network.fetch_snapshot(
@@ -108,10 +110,13 @@ class SnapshotStager:
         )
 
     def _fetched(self, shard: ShardId, stage: _Stage, *, ok: bool) -> None:
+        core = self._core
+        if self._stages.get(shard) is not stage:
+            core.ports.files.remove(stage.file)  # dropped meanwhile
+            return
         if not ok:
             self._drop(shard, stage, "it could not be fetched")
             return
-        core = self._core
         store, files = core.ports.store, core.ports.files
         shards = core.shape.shards
 

@@ -28,6 +28,9 @@ from cluster.frames import (
 )
 from cluster.limits import BEAT_NS, MAX_INBOX_BYTES, TURN_INPUT_BYTES
 
+from cluster.statehash import encode_hash
+from cluster.types import ShardId
+
 if TYPE_CHECKING:
     from cluster.core import Core, Peer
     from cluster.frames import HashPoint, Item
@@ -154,7 +157,7 @@ class Talk:
                     peer.welcomed = peer.welcomed or item.nonce == self._hello.nonce
                 elif frame.incarnation == peer.incarnation:
                     self._item(peer, item, now)
-        except (FrameError, ValueError) as error:
+        except FrameError as error:
             peer.inbox.clear()
             peer.inbox_bytes = 0
             self._core.alarm(f"node {peer.node_id} broke the protocol: {error}")
@@ -185,12 +188,12 @@ class Talk:
                 self._raft(peer, item)
             case Forward():
                 self._check_shard(item.shard)
-                self._host.on_forward(peer, item)
+                self._host.routing.on_forward(peer, item, stepping=self._stepping)
             case Nack():
                 self._check_shard(item.shard)
-                self._host.on_nack(item)
+                self._host.routing.on_nack(item)
             case Accepted():
-                self._host.on_accepted(peer, item)
+                self._host.routing.on_accepted(peer, item)
             case Marks():
                 self._host.memory.merge(peer.node_id, item.marks)
             case Hashes():
@@ -217,6 +220,9 @@ class Talk:
         for point in item.points:
             self._check_shard(point.shard)
             applied = self._core.groups[point.shard].applied
+            if point.index == applied:
+                state = encode_hash(self._core.overlay.shards[point.shard].hash)
+                self._host.hashes.reached(ShardId(point.shard), applied, state, now)
             self._host.hashes.heard(peer.node_id, point, applied, now)
 
     def _raft(self, peer: Peer, item: RaftMessages) -> None:
@@ -225,7 +231,10 @@ class Talk:
         for shard, message in item.messages:
             self._check_shard(shard)
             self._check_rolled_back(peer, shard, message)
-        snapshots = self._core.raft.step_frame(peer.node_id, item.messages)
+        try:
+            snapshots = self._core.raft.step_frame(peer.node_id, item.messages)
+        except ValueError as error:
+            raise FrameError(str(error)) from error
         for shard, manifest, message in snapshots:
             self._host.stager.offered(peer.node_id, self._core.groups[shard], manifest, message)
 
