@@ -3,6 +3,7 @@
 //!
 //! - `group`: one group and the order of calls that raft-rs 0.7 needs;
 //! - `storage`: its log in RAM, and snapshots only as the host built them;
+//! - `values`: what it hands to Python;
 //! - `wire`: which messages a peer may have stepped;
 //! - `guard`: a panic or a second thread ends the process.
 //!
@@ -12,22 +13,23 @@
 mod group;
 mod guard;
 mod storage;
+mod values;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread::{self, ThreadId};
 
-use prost::Message as _;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
-use raft::eraftpb::{Entry, Message, MessageType};
+use pyo3::types::PyBytes;
+use raft::eraftpb::MessageType;
 use raft::Config;
 
-use group::{Group, PeerProgress, Refusal, Taken};
+use group::{Group, Refusal};
 use storage::Stored;
+use values::{entry_from, ready_to_python, status, GroupStatus, PyEntry, PyReady, PyStaged};
 use wire::Inbound;
 
 create_exception!(
@@ -36,41 +38,6 @@ create_exception!(
     PyException,
     "Not the leader, a transfer is under way, or the uncommitted log is too large."
 );
-
-/// (index, term, kind, data)
-type PyEntry<'py> = (u64, u64, i32, Bound<'py, PyBytes>);
-/// (shard, manifest, message)
-type PyStaged<'py> = (u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
-
-#[pyclass(frozen, get_all, name = "Ready", module = "engines._engines")]
-struct PyReady {
-    number: u64,
-    must_sync: bool,
-    messages: Py<PyList>,
-    persisted_messages: Py<PyList>,
-    hard_state: Option<(u64, u64, u64)>,
-    entries: Py<PyList>,
-    committed: Py<PyList>,
-    snapshot: Option<Py<PyBytes>>,
-    leader: Option<u64>,
-    role: Option<u8>,
-}
-
-#[pyclass(frozen, get_all, module = "engines._engines")]
-struct GroupStatus {
-    role: u8,
-    term: u64,
-    vote: u64,
-    leader: u64,
-    commit: u64,
-    applied: u64,
-    first_index: u64,
-    last_index: u64,
-    transferring_to: u64,
-    voters: Vec<u64>,
-    learners: Vec<u64>,
-    progress: Vec<PeerProgress>,
-}
 
 struct Core {
     config: Config,
@@ -388,25 +355,7 @@ impl MultiRaft {
     }
 
     fn status(&self, shard: u64) -> PyResult<GroupStatus> {
-        self.enter("status", |core| {
-            let group = core.group(shard)?;
-            let (voters, learners) = group.members();
-            let raft = group.raft();
-            Ok(GroupStatus {
-                role: group::role_number(raft.state),
-                term: raft.term,
-                vote: raft.vote,
-                leader: raft.leader_id,
-                commit: raft.raft_log.committed,
-                applied: raft.raft_log.applied,
-                first_index: raft.raft_log.first_index(),
-                last_index: raft.raft_log.last_index(),
-                transferring_to: raft.lead_transferee.unwrap_or(0),
-                voters,
-                learners,
-                progress: group.progress(),
-            })
-        })
+        self.enter("status", |core| Ok(status(core.group(shard)?)))
     }
 
     fn election_timeout(&self, shard: u64) -> PyResult<(usize, usize)> {
@@ -439,48 +388,6 @@ fn at(shard: u64, refusal: Refusal) -> Refusal {
         Refusal::Order(why) => Refusal::Order(format!("shard {shard}: {why}")),
         Refusal::Dropped(why) => Refusal::Dropped(format!("shard {shard}: {why}")),
     }
-}
-
-fn entry_from((index, term, kind, data): &PyEntry<'_>) -> Entry {
-    Entry {
-        index: *index,
-        term: *term,
-        entry_type: *kind,
-        data: data.as_bytes().to_vec(),
-        ..Entry::default()
-    }
-}
-
-fn ready_to_python(py: Python<'_>, taken: Taken) -> PyResult<PyReady> {
-    Ok(PyReady {
-        number: taken.number,
-        must_sync: taken.must_sync,
-        messages: messages_to_python(py, &taken.messages)?,
-        persisted_messages: messages_to_python(py, &taken.persisted_messages)?,
-        hard_state: taken.hard_state,
-        entries: entries_to_python(py, &taken.entries)?,
-        committed: entries_to_python(py, &taken.committed)?,
-        snapshot: taken
-            .snapshot
-            .map(|manifest| PyBytes::new(py, &manifest).unbind()),
-        leader: taken.soft_state.map(|(leader, _)| leader),
-        role: taken.soft_state.map(|(_, role)| role),
-    })
-}
-
-fn messages_to_python(py: Python<'_>, messages: &[Message]) -> PyResult<Py<PyList>> {
-    let encoded = messages
-        .iter()
-        .map(|message| (message.to, PyBytes::new(py, &message.encode_to_vec())));
-    Ok(PyList::new(py, encoded.collect::<Vec<_>>())?.unbind())
-}
-
-fn entries_to_python(py: Python<'_>, entries: &[Entry]) -> PyResult<Py<PyList>> {
-    let tuples = entries.iter().map(|entry| {
-        let data = PyBytes::new(py, &entry.data);
-        (entry.index, entry.term, entry.entry_type, data)
-    });
-    Ok(PyList::new(py, tuples.collect::<Vec<_>>())?.unbind())
 }
 
 #[pyfunction]

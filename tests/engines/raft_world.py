@@ -133,6 +133,7 @@ class Node:
             self.snapshots_taken.append(taken)
             if taken:
                 self.staged[shard] = manifest
+                self.world.installed.append((packet.sender, shard, self.id))
             else:
                 self.world.declined.append((packet.sender, shard, self.id))
 
@@ -252,6 +253,7 @@ class World:
         self.proposed: dict[tuple[int, tuple[int, int]], bytes] = {}
         self.dropped: list[bytes] = []
         self.files: dict[bytes, Disk] = {}
+        self.installed: list[tuple[int, int, int]] = []
         self.declined: list[tuple[int, int, int]] = []
         self.network: list[Packet] = []
         self.trace: list[Packet] = []

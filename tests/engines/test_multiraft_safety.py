@@ -45,7 +45,7 @@ class Adversary:
         deeds = [self.turn] * 6 + [self.tick] * 8 + [self.disk] * 6 + [self.deliver] * 12
         deeds += [self.propose] * 4 + [self.lose, self.repeat, self.crash, self.cut]
         deeds += [self.restart] * 3
-        deeds += [self.isolate, *[self.heal] * 6, self.compact, self.offer]
+        deeds += [self.isolate, *[self.heal] * 4, *[self.compact] * 2, *[self.offer] * 3]
         deeds += [self.snapshot_lost, self.transfer, self.members]
         deeds[self.pick(len(deeds))]()
 
@@ -103,9 +103,9 @@ class Adversary:
         self.world.heal()
 
     def compact(self) -> None:
-        node = self.node()
-        if node and node.batch is None:
-            node.compact(max(0, node.disks[SHARD].applied - self.pick(4)))
+        for node in self.some():
+            if node.batch is None:
+                node.compact(max(0, node.disks[SHARD].applied - self.pick(4)))
 
     def offer(self) -> None:
         for node in self.some():
