@@ -5,9 +5,10 @@ use, once. Asked of a device: random, HMAC-SHA-512, import of a secret key, one 
 """
 
 from hsm.ceremony import Ceremony, draw
-from hsm.device import Hsm, HsmStats
+from hsm.device import Hsm
 from hsm.errors import HsmError
 from hsm.provisioning import destroy, init_token, provision
+from hsm.requests import HsmStats
 from hsm.sealing import SealedContents
 from hsm.settings import HsmSettings, Pin
 

@@ -14,9 +14,8 @@ import hmac
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, TypeVar, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from hsm import sealing, stamps
 from hsm.errors import (
@@ -27,12 +26,21 @@ from hsm.errors import (
     KeyMismatch,
     PinLocked,
     PinWrong,
-    SealBroken,
 )
 from hsm.module import get_module
-from hsm.names import NODE, SEAL_EPOCH
-from hsm.prf import subset_message
+from hsm.names import NODE
 from hsm.probe import Keys, Seat, check_device, check_health, open_keys
+from hsm.requests import (
+    HsmStats,
+    Job,
+    OperationStats,
+    Result,
+    Seal,
+    SubsetPrfs,
+    Unseal,
+    WriteStamp,
+    run,
+)
 from hsm.token import OpenToken, open_token
 
 if TYPE_CHECKING:
@@ -54,75 +62,18 @@ HEALTH_EVERY_S: Final = 1.0
 REOPEN_FIRST_S: Final = 0.05
 REOPEN_MOST_S: Final = 2.0
 
-Operation: TypeAlias = Literal["subset_prfs", "seal", "unseal", "write_stamp"]
-
-
-@dataclass(frozen=True, slots=True)
-class _SubsetPrfs:
-    registration_id: bytes
-    operation: Operation = "subset_prfs"
-
-
-@dataclass(frozen=True, slots=True)
-class _Seal:
-    record_id: bytes
-    registration_id: bytes
-    contents: SealedContents
-    operation: Operation = "seal"
-
-
-@dataclass(frozen=True, slots=True)
-class _Unseal:
-    record_id: bytes
-    registration_id: bytes
-    sealed: bytes
-    operation: Operation = "unseal"
-
-
-@dataclass(frozen=True, slots=True)
-class _WriteStamp:
-    data: bytes
-    operation: Operation = "write_stamp"
-
-
-_Job: TypeAlias = _SubsetPrfs | _Seal | _Unseal | _WriteStamp
-_Result: TypeAlias = list[tuple[bytes, bytes]] | bytes | sealing.SealedContents | None
-
 
 class _Waiting(NamedTuple):
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[_Result]
-    job: _Job
+    future: asyncio.Future[Result]
+    job: Job
     since: float
 
 
 class _Answer(NamedTuple):
-    future: asyncio.Future[_Result]
-    result: _Result
+    future: asyncio.Future[Result]
+    result: Result
     error: Exception | None
-
-
-@dataclass(slots=True)
-class OperationStats:
-    """Counters of one kind of request since start."""
-
-    done: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    """Sum over done and failed, from asking to answering, waiting included."""
-
-
-@dataclass(slots=True)
-class HsmStats:
-    """Counters since start; a copy, safe to keep."""
-
-    operations: dict[Operation, OperationStats] = field(default_factory=dict)
-    busy: int = 0
-    """Requests refused with HsmBusy."""
-    waiting: int = 0
-    lost: int = 0
-    """How often the HSM went away."""
-    reopened: int = 0
 
 
 class Hsm:
@@ -252,7 +203,7 @@ class Hsm:
             HsmAway, HsmBusy: retryable. HsmClosed.
 
         """
-        result = await self._ask(_SubsetPrfs(registration_id))
+        result = await self._ask(SubsetPrfs(registration_id))
         if not isinstance(result, list):
             raise TypeError("subset_prfs: answer of another request")
         return result
@@ -261,7 +212,7 @@ class Hsm:
         self, record_id: bytes, registration_id: bytes, contents: SealedContents
     ) -> bytes:
         """The sealed bytes, equal on every node. Raises HsmAway, HsmBusy, HsmClosed."""
-        result = await self._ask(_Seal(record_id, registration_id, contents))
+        result = await self._ask(Seal(record_id, registration_id, contents))
         if not isinstance(result, bytes):
             raise TypeError("seal: answer of another request")
         return result
@@ -276,7 +227,7 @@ class Hsm:
             HsmAway, HsmBusy: retryable. HsmClosed.
 
         """
-        result = await self._ask(_Unseal(record_id, registration_id, sealed))
+        result = await self._ask(Unseal(record_id, registration_id, sealed))
         if not isinstance(result, sealing.SealedContents):
             raise TypeError("unseal: answer of another request")
         return result
@@ -289,7 +240,7 @@ class Hsm:
             HsmAway, HsmBusy: retryable; the stamp is then the old or the new one. HsmClosed.
 
         """
-        await self._ask(_WriteStamp(data))
+        await self._ask(WriteStamp(data))
 
     def read_stamp(self) -> bytes:
         """The newest stamp; blocking. Raises StampMissing, HsmAway, HsmClosed."""
@@ -299,13 +250,13 @@ class Hsm:
         """As write_stamp, but blocking."""
         self._blocking(partial(_write_stamp, data=data))
 
-    async def _ask(self, job: _Job) -> _Result:
+    async def _ask(self, job: Job) -> Result:
         module = self._opened()
         module.check_process()
         if not self._healthy:
             raise HsmAway(self._reason)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[_Result] = loop.create_future()
+        future: asyncio.Future[Result] = loop.create_future()
         with self._lock:
             waiting = len(self._waiting)
             if waiting >= MAX_WAITING:
@@ -318,7 +269,7 @@ class Hsm:
         return await future
 
     def _blocking(self, function: Callable[[OpenToken], _T]) -> _T:
-        def run() -> _T:
+        def in_lane() -> _T:
             try:
                 token, _ = self._ready()
                 return function(token)
@@ -326,7 +277,7 @@ class Hsm:
                 self._go_away(error)
                 raise
 
-        return self._opened().call(run)
+        return self._opened().call(in_lane)
 
     def _opened(self) -> Module:
         if self._module is None or self._closed:
@@ -350,11 +301,11 @@ class Hsm:
             self._module.lane.post(self._drain)
 
     def _serve(self, item: _Waiting) -> _Answer:
-        result: _Result = None
+        result: Result = None
         failure: Exception | None = None
         try:
             token, keys = self._ready()
-            result = _run(token, keys, item.job)
+            result = run(token, keys, item.job)
         except HsmAway as error:
             self._go_away(error)
             failure = HsmAway(self._reason)
@@ -410,7 +361,7 @@ class Hsm:
                 self._keys.state_key, keys.state_key
             ):
                 raise KeyMismatch(NODE, f"on token {token.label!r}")
-        except HsmError:
+        except Exception:
             token.close()
             raise
         self._token, self._keys = token, keys
@@ -418,6 +369,7 @@ class Hsm:
     def _tick(self, timer: int) -> None:
         if timer != self._timer or self._closed:
             return
+        self._tick_after(REOPEN_MOST_S)  # whatever happens below, there is a next time
         if self._healthy:
             self._check()
         else:
@@ -429,6 +381,9 @@ class Hsm:
             check_health(token, keys, self._seat)
         except HsmError as error:
             self._go_away(error)
+        except Exception as error:  # a check that ends otherwise is a doubt, too (I9)
+            self._go_away(HsmAway(f"health check ended with {type(error).__name__}"))
+            raise
         else:
             self._tick_after(HEALTH_EVERY_S)
 
@@ -436,7 +391,8 @@ class Hsm:
         try:
             self._open(fresh=True)
         except (PinWrong, PinLocked) as error:
-            self._become(healthy=False, reason=str(error))  # for good: no more timers
+            self._timer += 1  # for good: the next time planned is called off
+            self._become(healthy=False, reason=str(error))
         except HsmError as error:
             self._become(healthy=False, reason=_why(error))
             self._backoff_s = min(self._backoff_s * 2, REOPEN_MOST_S)
@@ -452,7 +408,9 @@ class Hsm:
             return
         self._stats.lost += 1
         self._become(healthy=False, reason=_why(error))
-        if not isinstance(error, PinWrong | PinLocked):
+        if isinstance(error, PinWrong | PinLocked):
+            self._timer += 1
+        else:
             self._tick_after(0.0)
 
     def _tick_after(self, seconds: float) -> None:
@@ -464,9 +422,9 @@ class Hsm:
         changed = healthy != self._healthy
         self._reason = reason
         self._healthy = healthy
-        if changed:
-            for listener in self._listeners:
-                listener(healthy)
+        if changed and self._module is not None:
+            for listener in self._listeners:  # posted: one that raises harms nothing here
+                self._module.lane.post(partial(listener, healthy))
 
     def _close(self) -> None:
         self._closed = True
@@ -474,27 +432,6 @@ class Hsm:
         if self._token is not None:
             self._token.close()
             self._token = None
-
-
-def _run(token: OpenToken, keys: Keys, job: _Job) -> _Result:
-    match job:
-        case _SubsetPrfs(registration_id):
-            message = subset_message(registration_id)
-            return [(group, token.sign(key, message)) for group, key in keys.oprf]
-        case _Seal(record_id, registration_id, contents):
-            prf = partial(token.sign, keys.seal[SEAL_EPOCH])
-            return sealing.seal(prf, SEAL_EPOCH, record_id, registration_id, contents)
-        case _Unseal(record_id, registration_id, sealed):
-            epoch = sealing.epoch_of(sealed)
-            key = keys.seal.get(epoch)
-            if key is None:
-                raise SealBroken(f"no key for epoch {epoch}")
-            return sealing.unseal(partial(token.sign, key), record_id, registration_id, sealed)
-        case _WriteStamp(data):
-            stamps.write(token, data)
-            return None
-        case _:
-            assert_never(job)
 
 
 def _why(error: HsmError) -> str:

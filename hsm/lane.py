@@ -35,7 +35,7 @@ class Lane:
 
         An exception that escapes it ends up in threading.excepthook, and the lane goes on.
         """
-        due = time.monotonic() + after_s if after_s > 0 else 0.0
+        due = time.monotonic() + after_s  # by time for all: steady load must not starve a timer
         with self._wake:
             heapq.heappush(self._due, (due, next(self._order), function))
             self._wake.notify()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import threading
 
 import pytest
 from pkcs11.constants import TokenFlag
 
 import hsm
-from hsm import errors, stamps
+from hsm import device, errors, stamps
 
 REGISTRATION_ID = b"r" * 32
 C_CLOSE_ALL_SESSIONS = 14
@@ -45,7 +47,60 @@ async def test_a_token_away_is_noticed_and_comes_back_without_a_restart(ground):
         assert await made.subset_prfs(REGISTRATION_ID) == before
         assert made.read_stamp() == b"node 2, incarnation 0"
         assert made.stats.lost == made.stats.reopened == round_number
-    assert seen == [False, True, False, True]
+    ground.wait(lambda: seen == [False, True, False, True])
+
+
+async def test_a_token_gone_is_noticed_under_steady_load(ground):
+    """The session's copies go on answering without the token; only the health check notices."""
+    made = ground.started()
+
+    async def load():
+        while made.healthy:
+            await made.subset_prfs(REGISTRATION_ID)
+
+    async def remove():
+        await asyncio.to_thread(take_away, ground)
+
+    async with asyncio.timeout(5):
+        ended = await asyncio.gather(remove(), *(load() for _ in range(64)), return_exceptions=True)
+    assert all(end is None or isinstance(end, errors.HsmAway) for end in ended)
+    bring_back(ground)
+    ground.wait(lambda: made.healthy)
+
+
+def test_a_listener_that_raises_harms_nothing(ground, monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    made = ground.started()
+
+    def broken(_healthy):
+        raise ZeroDivisionError
+
+    made.on_health(broken)
+    for _ in range(2):
+        take_away(ground)
+        ground.wait(lambda: not made.healthy, 3)
+        bring_back(ground)
+        ground.wait(lambda: made.healthy)
+    ground.wait(lambda: len(reported) == 4)
+    assert all(report.exc_type is ZeroDivisionError for report in reported)
+
+
+def test_a_health_check_that_breaks_counts_as_away(ground, monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    made = ground.started()
+
+    def broken(*_arguments):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(device, "check_health", broken)
+        patched.setattr(device, "open_keys", broken)
+        ground.wait(lambda: not made.healthy, 3)
+        assert "ZeroDivisionError" in made.reason
+        ground.wait(lambda: len(reported) >= 2)
+    ground.wait(lambda: made.healthy)
 
 
 async def test_one_token_of_several_may_go_and_come_back(ground):
