@@ -32,12 +32,19 @@ _log = logging.getLogger("quorumvault.runtime")
 class FailStop:
     """A `VaultHost` whose first exception is its last word: `on_fatal(line)` ends the process.
 
-    Where `on_fatal` returns (in tests), every later call raises HostStopped.
+    Where `on_fatal` returns (in tests), every later call raises HostStopped. What a node asks for
+    is followed by `wake`, so that a turn takes it up.
     """
 
-    def __init__(self, host: VaultHost, on_fatal: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        host: VaultHost,
+        on_fatal: Callable[[str], object],
+        wake: Callable[[], None],
+    ) -> None:
         self._host = host
         self._on_fatal = on_fatal
+        self._wake = wake
         self.stopped = False
 
     def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -101,7 +108,11 @@ class FailStop:
         shard: ShardId | None = None,
     ) -> Proposal:
         """See VaultHost."""
-        return self.run(self._host.propose, command, timeout_s=timeout_s, done=done, shard=shard)
+        proposal = self.run(
+            self._host.propose, command, timeout_s=timeout_s, done=done, shard=shard
+        )
+        self._wake()
+        return proposal
 
     def view(self, record_id: RecordId) -> tuple[Record | None, Index]:
         """See VaultHost."""
@@ -118,6 +129,7 @@ class FailStop:
     def want_share(self, record_id: RecordId) -> None:
         """See VaultHost."""
         self.run(self._host.want_share, record_id)
+        self._wake()
 
     def watch(self, record_id: RecordId, callback: Callable[[], None]) -> Callable[[], None]:
         """See VaultHost."""
@@ -130,6 +142,7 @@ class FailStop:
     def set_hsm(self, *, working: bool) -> None:
         """See VaultHost."""
         self.run(self._host.set_hsm, working=working)
+        self._wake()
 
     def status(self) -> HostStatus:
         """See VaultHost."""
@@ -138,6 +151,7 @@ class FailStop:
     def drain(self, done: Callable[[], None]) -> None:
         """See VaultHost."""
         self.run(self._host.drain, done)
+        self._wake()
 
     def stop(self) -> None:
         """See VaultHost."""

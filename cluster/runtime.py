@@ -140,7 +140,7 @@ class Runtime:
             random=random.SystemRandom(),
             wake=self.wake,
         )
-        self.host = FailStop(make_host(ports), on_fatal)
+        self.host = FailStop(make_host(ports), on_fatal, self.wake)
         """For the node: every call may end the process, none returns from a broken host."""
 
     def start(self) -> None:
@@ -174,7 +174,6 @@ class Runtime:
                 drained.set_result(None)
 
         self.host.drain(done)
-        self.wake()
         await drained
 
     async def propose(
@@ -197,7 +196,6 @@ class Runtime:
                 future.set_result(result)
 
         proposal = self.host.propose(command, timeout_s=timeout_s, done=done, shard=shard)
-        self.wake()
         self._waiting.add(future)
         try:
             return await future
