@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from uuid import UUID
 
 from cluster.commands import Activate, Charge, Delete, Expire, Prove, Register, Status
@@ -51,19 +51,19 @@ class Phone:
     sealed: bytes = b"\x01" + bytes(339)
     record_id: bytes = ID
 
-    @property
+    @cached_property
     def seed(self) -> bytes:
         return h("seed", self.name)
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         return public_key(self.seed)
 
-    @property
+    @cached_property
     def request(self) -> bytes:
         return h("request", self.name)
 
-    @property
+    @cached_property
     def id(self) -> bytes:
         return registration_id(self.record_id, self.era, self.request, self.key)
 
