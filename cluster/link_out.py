@@ -147,7 +147,8 @@ class OutgoingLink:
     async def _keep(self) -> None:
         """Connect, use, pause, again."""
         try:
-            while True:
+            # A connection that ends by itself in the moment of the cancel may swallow it.
+            while not self._stopping:
                 self._connection = asyncio.create_task(self._connect_and_use())
                 try:
                     reason = await self._connection
@@ -157,6 +158,8 @@ class OutgoingLink:
                     reason, self._cut_reason = self._cut_reason, ""
                 finally:
                     self._went_down()
+                if self._stopping:
+                    return
                 if reason != self._last_reason:
                     _log.warning("link to node %d: %s", self._peer, reason)
                     self._last_reason = reason

@@ -117,7 +117,7 @@ async def _lose_two(cluster: ProcessCluster, key: bytes) -> None:
         found = await phone.recover(PASSWORD)
         took = time.monotonic() - began
     _expect(found == key, "a phone got another key after two data centers died")
-    _say(f"   The key is back, in {took:.1f} s, new leaders elected on the way.")
+    _say(f"   The key is back, in {took:.1f} s, through the three that are left.")
     await cluster.start([first.id, second.id])
     _say("   The two come back and catch up.")
 
