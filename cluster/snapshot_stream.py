@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
     from uuid import UUID
 
+    from aiohttp.connector import Connection
+
     from cluster.link_in import Gate
     from cluster.types import NodeId
 
@@ -85,6 +87,19 @@ class SnapshotServer:
         if sent < size and request.transport is not None:
             request.transport.abort()  # the file shrank: the peer must not take it for whole
         return response
+
+
+class _PeerResponse(aiohttp.ClientResponse):
+    """A response that remembers whose it is: a short one gives its connection back at once."""
+
+    certificate: bytes | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Look at the connection before anything is read from it."""
+        transport = connection.transport
+        tls = None if transport is None else transport.get_extra_info("ssl_object")
+        self.certificate = None if tls is None else tls.getpeercert(binary_form=True)
+        return await super().start(connection)
 
 
 class SnapshotFetcher:
@@ -149,7 +164,10 @@ class SnapshotFetcher:
         connector = aiohttp.TCPConnector(ssl=self._context, limit=1, force_close=True)
         async with (
             aiohttp.ClientSession(
-                connector=connector, timeout=timeout, auto_decompress=False
+                connector=connector,
+                timeout=timeout,
+                auto_decompress=False,
+                response_class=_PeerResponse,
             ) as session,
             session.get(
                 f"https://{shown}:{port}{SNAPSHOT_PATH}/{name}",
@@ -157,9 +175,7 @@ class SnapshotFetcher:
                 headers={"Accept-Encoding": "identity"},
             ) as response,
         ):
-            transport = None if response.connection is None else response.connection.transport
-            tls = None if transport is None else transport.get_extra_info("ssl_object")
-            certificate = None if tls is None else tls.getpeercert(binary_form=True)
+            certificate = response.certificate if isinstance(response, _PeerResponse) else None
             if certificate is None:
                 raise CertificateError("the peer shows no certificate")
             if (why := self._refused(certificate)) is not None:
