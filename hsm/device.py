@@ -23,12 +23,11 @@ from hsm.errors import (
     HsmBusy,
     HsmClosed,
     HsmError,
-    KeyMismatch,
+    NodeKeyChanged,
     PinLocked,
     PinWrong,
 )
 from hsm.module import get_module
-from hsm.names import NODE
 from hsm.probe import Keys, Seat, check_device, check_health, open_keys
 from hsm.requests import (
     HsmStats,
@@ -357,14 +356,17 @@ class Hsm:
             check_device(token)
             keys = open_keys(token, self._seat)
             stamps.read(token)
-            if self._keys is not None and not hmac.compare_digest(
-                self._keys.state_key, keys.state_key
-            ):
-                raise KeyMismatch(NODE, f"on token {token.label!r}")
+            self._check_same_node(token, keys)
         except Exception:
             token.close()
             raise
         self._token, self._keys = token, keys
+
+    def _check_same_node(self, token: OpenToken, keys: Keys) -> None:
+        """Opened again, it must be this node's own token: its disk is MACed with that key."""
+        known = self._keys
+        if known is not None and not hmac.compare_digest(known.state_key, keys.state_key):
+            raise NodeKeyChanged(token.label)
 
     def _tick(self, timer: int) -> None:
         if timer != self._timer or self._closed:

@@ -123,6 +123,16 @@ class KeyMismatch(HsmError):
         self.name = name
 
 
+class NodeKeyChanged(HsmError):
+    """The node key is not the one that this process opened its disk with."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(
+            f"key node on token {label!r} is not the one that this node started with: put its own "
+            "token back, or restart if it was enrolled anew"
+        )
+
+
 class KeyExposed(HsmError):
     """A vault key could leave its token."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from hsm import stamps
-from hsm.errors import KeyMismatch, SelfTestFailed
+from hsm.errors import KeyMismatch, NodeKeyChanged, SelfTestFailed
 from hsm.names import (
     IDENTITY,
     KEY_BYTES,
@@ -150,12 +150,12 @@ def check_health(token: OpenToken, keys: Keys, seat: Seat) -> None:
     """One round trip to every object of the token; half a millisecond on SoftHSM.
 
     Raises:
-        HsmAway, KeyMismatch, StampMissing.
+        HsmAway, KeyMismatch, NodeKeyChanged, StampMissing.
 
     """
     for name in seat.names:
         check_key(token, name, keys.on_token[name], seat.check_values[name])
     state_key = token.sign(keys.on_token[NODE], STATE_KEY_MESSAGE)[:DERIVED_KEY_BYTES]
     if not hmac.compare_digest(state_key, keys.state_key):
-        raise KeyMismatch(NODE, f"on token {token.label!r}")
+        raise NodeKeyChanged(token.label)
     stamps.read(token)
