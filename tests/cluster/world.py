@@ -198,7 +198,8 @@ class SimNetwork:
 
         def finish():
             if ok:
-                node.files[into] = data
+                spoil, world.spoil_once = world.spoil_once, None
+                node.files[into] = spoil(data) if spoil else data
             done(ok)
 
         node.soon(world.fetch_ms * MS, finish)
@@ -275,6 +276,7 @@ class World:
         self.delay_ms = delay_ms
         self.disk_ms = disk_ms
         self.fetch_ms = 30
+        self.spoil_once = None
         self.loss = 0.0
         self.events = []
         self.number = 0

@@ -1,0 +1,115 @@
+"""Equal index, equal hash: the odd node out is fenced, then stops (I8, I9)."""
+
+import pytest
+from world import Account, World
+
+from cluster.api import NotAGiver
+from cluster.hashes import Hashes
+from cluster.frames import HashPoint
+from cluster.api import HostStopped
+
+SECONDS = 1_000_000_000
+GOOD, BAD = b"\x01" * 32, b"\x02" * 32
+
+
+def test_all_nodes_tell_the_same_hash_every_ten_seconds():
+    world = World().start()
+    Account("user").enrol(world, 1)
+    world.run(11)
+    points = {
+        (group.shard, group.hash_index, group.hash)
+        for node in world.alive
+        for group in node.host.status().groups
+    }
+    assert len(points) == world.shards
+    assert all(node.host.status().hash_agreement for node in world.alive)
+
+
+def test_a_node_whose_state_went_another_way_stops_and_the_others_go_on():
+    world = World().start()
+    account = Account("user").enrol(world, 1)
+    odd = next(node for node in world.alive if node.id != world.leader())
+    odd.host._core.overlay.shards[0].hash ^= 1
+    world.applied(1, account.charge(1))
+    world.until(lambda: odd.stopped is not None, seconds=25)
+    assert "state hash" in odd.stopped
+    world.run(15)
+    assert len(world.alive) == 4
+    world.applied(world.alive[0].id, account.charge(2))
+
+
+def test_a_leader_whose_state_went_another_way_stops_too():
+    world = World().start()
+    account = Account("user").enrol(world, 1)
+    leader = world.nodes[world.leader()]
+    leader.host._core.overlay.shards[0].hash ^= 1
+    world.applied(1, account.charge(1))
+    world.until(lambda: leader.stopped is not None, seconds=25)
+    world.until(world.led)
+    assert len(world.alive) == 4
+
+
+def hashes():
+    made = Hashes([2, 3, 4, 5], 1)
+    made.reached(0, 1024, GOOD, 0)
+    return made
+
+
+def said(made, peer, value, now=0):
+    made.heard(peer, HashPoint(0, 1024, value), 2000, now)
+
+
+def test_one_liar_among_agreeing_peers_changes_nothing():
+    made = hashes()
+    for peer in (2, 3):
+        said(made, peer, GOOD)
+    said(made, 4, BAD)
+    said(made, 5, BAD)
+    assert not made.doubt
+
+
+def test_a_contradicted_node_gives_no_shares_until_two_peers_agree():
+    made = hashes()
+    said(made, 2, BAD)
+    assert made.doubt
+    said(made, 3, GOOD)
+    assert made.doubt
+    said(made, 4, GOOD)
+    assert not made.doubt
+
+
+def test_the_odd_node_stops_as_soon_as_too_few_are_left_who_could_agree():
+    made = hashes()
+    said(made, 2, BAD)
+    said(made, 3, BAD)
+    with pytest.raises(HostStopped, match="shard 0"):
+        said(made, 4, BAD)
+
+
+def test_silence_counts_against_a_contradicted_node_after_ten_seconds():
+    made = hashes()
+    said(made, 2, BAD, now=5)
+    made.on_time(5 + 9 * SECONDS)
+    with pytest.raises(HostStopped):
+        made.on_time(5 + 10 * SECONDS)
+
+
+def test_a_hash_heard_ahead_is_compared_when_this_node_is_there():
+    made = Hashes([2, 3, 4, 5], 1)
+    for peer in (2, 3, 4):
+        made.heard(peer, HashPoint(0, 77, GOOD), 50, 0)
+    assert made.due(0, 77)
+    with pytest.raises(HostStopped):
+        made.reached(0, 77, BAD, 0)
+
+
+def test_a_doubtful_node_is_no_giver():
+    world = World().start()
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    world.run(11)
+    host = world.nodes[1].host
+    point = host.status().groups[0]
+    host.hashes.heard(2, HashPoint(0, point.hash_index, BAD), point.applied, world.now)
+    verdict = host.share_verdict(account.record_id, 1, account.attempt(1))
+    assert isinstance(verdict, NotAGiver)

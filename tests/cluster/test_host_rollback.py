@@ -1,0 +1,202 @@
+"""Directories that went back in time, lost their contents or run twice are refused (I8, I9)."""
+
+import pytest
+from world import CLUSTER, Account, BootRefused, SimStore, World
+
+from cluster.stamp import encode_stamp, enrolment
+
+
+def used(world, node=1):
+    """Some life, so that there is something to forget."""
+    account = Account("user").enrol(world, 2)
+    world.applied(node, account.charge(1))
+    world.run(1)
+    return account
+
+
+def test_a_directory_of_an_earlier_start_is_refused_by_the_stamp():
+    world = World().start()
+    node = world.nodes[1]
+    old = node.store.copy()
+    for _ in range(2):
+        node.crash()
+        node.start()
+        world.until(lambda: node.host.status().stepping)
+    node.crash()
+    node.store = old
+    with pytest.raises(BootRefused, match="older than the HSM's stamp"):
+        node.start()
+
+
+def test_a_directory_from_before_a_vote_of_this_start_is_refused_by_the_stamp():
+    world = World().start()
+    leader = world.leader()
+    node = world.nodes[next(n for n in world.node_ids if n != leader)]
+    old = node.store.copy()
+    world.nodes[leader].crash()
+    world.until(world.led)
+    node.crash()
+    node.store = old
+    with pytest.raises(BootRefused, match="older than the HSM's stamp"):
+        node.start()
+
+
+def test_a_directory_that_lost_acknowledged_entries_is_refused_by_the_peers_marks():
+    world = World().start()
+    node = world.nodes[1]
+    world.run(1)
+    old = node.store.copy()
+    used(world)
+    node.crash()
+    node.store = old  # same incarnation, same term and vote: the stamp does not see it
+    node.start()
+    world.until(lambda: node.stopped is not None, seconds=10)
+    assert "older than what node" in node.stopped
+    assert "replace this node" in node.stopped
+
+
+def test_marks_are_remembered_through_a_restart_of_everyone():
+    world = World().start()
+    node = world.nodes[1]
+    world.run(1)
+    old = node.store.copy()
+    used(world)
+    used_up = Account("another").enrol(world, 3)
+    world.applied(3, used_up.charge(1))
+    world.run(2)
+    for other in world.nodes.values():
+        other.crash()
+    node.store = old
+    for other in world.nodes.values():
+        other.start()
+    world.until(lambda: node.stopped is not None, seconds=10)
+    assert "older than what node" in node.stopped
+    world.until(world.led)
+
+
+def test_an_empty_directory_under_a_used_enrolment_is_refused():
+    world = World().start()
+    node = world.nodes[1]
+    node.crash()
+    node.store = SimStore()
+    with pytest.raises(BootRefused, match="has run before"):
+        node.start()
+
+
+def test_an_empty_directory_with_a_new_enrolment_stops_when_a_peer_has_seen_the_node():
+    world = World().start()
+    node = world.nodes[1]
+    node.crash()
+    node.store = SimStore()
+    node.stamp = enrolment(CLUSTER, 1)
+    node.start()
+    world.until(lambda: node.stopped is not None, seconds=10)
+    assert "has seen incarnation 1" in node.stopped
+
+
+def test_a_second_process_under_the_same_id_stops_and_the_first_goes_on():
+    world = World().start()
+    node = world.nodes[1]
+    store, stamp = node.store.copy(), node.stamp
+    node.crash()
+    node.start()
+    world.until(lambda: node.host.status().stepping)
+    node.crash()  # the copy comes up in its place, with the stamp of before
+    node.store, node.stamp = store, stamp
+    node.start()
+    world.until(lambda: node.stopped is not None, seconds=10)
+    assert "second process" in node.stopped
+
+
+@pytest.mark.parametrize(
+    ("stamp", "words"),
+    [
+        (b"", "not one of this version"),
+        (b"\x01\x02\x03", "not one of this version"),
+        (enrolment(CLUSTER, 2), "enrolled for node 2"),
+        (encode_stamp(b"\x00" * 16, 1, 0, ()), "another cluster"),
+        (encode_stamp(CLUSTER.bytes, 1, 5, ()), "older than the HSM's stamp"),
+    ],
+    ids=["empty", "garbage", "another node", "another cluster", "a later incarnation"],
+)
+def test_a_stamp_that_is_not_ours_is_refused(stamp, words):
+    world = World().start()
+    node = world.nodes[1]
+    node.crash()
+    node.stamp = stamp
+    with pytest.raises(BootRefused, match=words):
+        node.start()
+
+
+def test_another_token_than_the_directory_ran_with_is_refused():
+    world = World().start()
+    node = world.nodes[1]
+    for _ in range(3):
+        node.crash()
+        node.start()
+        world.until(lambda: node.host.status().stepping)
+    node.crash()
+    node.stamp = enrolment(CLUSTER, 1)
+    with pytest.raises(BootRefused, match="not the token it ran with"):
+        node.start()
+
+
+def drop_one(table):
+    def damage(store):
+        rows = store.tables[table]
+        del rows[sorted(rows)[0]]
+
+    return damage
+
+
+def drop_identity(store):
+    del store.tables["meta"][b"identity"]
+
+
+def drop_middle_of_log(store):
+    keys = sorted(store.tables["log"])
+    del store.tables["log"][keys[1]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (drop_one("records"), "state hash"),
+        (drop_one("ledger"), "ledger"),
+        (drop_one("group"), "no group row"),
+        (drop_middle_of_log, "is missing"),
+        (drop_identity, "no identity"),
+    ],
+)
+def test_a_directory_that_lost_a_row_is_refused(damage, words):
+    world = World().start()
+    used(world)
+    node = world.nodes[1]
+    node.crash()
+    damage(node.store)
+    with pytest.raises(BootRefused, match=words):
+        node.start()
+
+
+def test_a_leader_to_whom_more_is_acknowledged_than_it_has_stops():
+    """Rule (d), checked before step."""
+    world = World().start()
+    world.run(1)
+    leader = world.nodes[world.leader()]
+    group = leader.host._core.groups[0]
+    last = group.last_index
+    world.propose(leader.id, Account("user").register())
+    world.until(lambda: group.last_index > last)
+    group.last_index = last  # as if the entry had gone from under it
+    world.until(lambda: leader.stopped is not None, seconds=1)
+    assert "rolled back" in leader.stopped
+
+
+def test_a_follower_that_hears_of_a_commit_beyond_its_log_stops():
+    """Rule (d), checked before step."""
+    world = World().start()
+    used(world)
+    follower = next(node for node in world.alive if node.id != world.leader())
+    follower.host._core.groups[0].last_index -= 2
+    world.until(lambda: follower.stopped is not None, seconds=1)
+    assert "rolled back" in follower.stopped
