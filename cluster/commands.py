@@ -180,12 +180,7 @@ class BarrierOutcome(Struct, frozen=True, array_like=True, tag="barrier"):
 
 
 RecordOutcome = (
-    RegisterOutcome
-    | ActivateOutcome
-    | ChargeOutcome
-    | ProveOutcome
-    | ExpireOutcome
-    | DeleteOutcome
+    RegisterOutcome | ActivateOutcome | ChargeOutcome | ProveOutcome | ExpireOutcome | DeleteOutcome
 )
 Outcome = RecordOutcome | BarrierOutcome
 
