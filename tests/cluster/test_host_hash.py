@@ -110,6 +110,7 @@ def test_a_doubtful_node_is_no_giver():
     world.run(11)
     host = world.nodes[1].host
     point = host.status().groups[0]
+    host.hashes._said.clear()
     host.hashes.heard(2, HashPoint(0, point.hash_index, BAD), point.applied, world.now)
     verdict = host.share_verdict(account.record_id, 1, account.attempt(1))
     assert isinstance(verdict, NotAGiver)
