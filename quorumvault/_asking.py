@@ -71,6 +71,8 @@ def _greet_more(session: Session, seats: int) -> Flow[bool]:
     strangers = [i for i in session.order if _is_stranger(session, i)]
     if not strangers:
         liars = [i for i, place in enumerate(session.places) if place.distrusted]
+        if any(session.places[i].foreign for i in liars):
+            raise session.unavailable()
         if liars:
             raise Tampered(
                 f"{session.who(liars[0])}: {session.places[liars[0]].trouble}; check the endpoint"

@@ -135,13 +135,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """No answer. `sent`: the request may have reached the node."""
+    """No answer.
+
+    Attributes:
+        sent: the request may have reached the node.
+        timeout: time was up, as opposed to a connection refused or lost.
+        foreign: the certificate is not that of the expected node; asking again cannot help.
+
+    """
 
     place: int
-    sent: bool
-    timeout: bool
     detail: str
     now: float
+    sent: bool = False
+    timeout: bool = False
+    foreign: bool = False
 
 
 Reply = Answer | Silence
@@ -179,6 +187,7 @@ class Place:
     not_before: float = 0.0
     trouble: str = ""
     distrusted: bool = False
+    foreign: bool = False
 
 
 class HasReceipt(Protocol):
@@ -199,8 +208,8 @@ class Told(Generic[T]):
 
 
 _REASON_WEIGHT: Final[dict[UnavailableReason, int]] = {
-    "unreachable": 0,
-    "timeout": 1,
+    "timeout": 0,
+    "unreachable": 1,
     "busy": 2,
     "draining": 3,
     "ledger-full": 4,
@@ -264,6 +273,8 @@ class Session:
         self.memory = self.saved = memory
         self.charged = "no"
         self._reason = None
+        for place in self.places:
+            place.distrusted, place.trouble = False, ""
 
     def who(self, place: int) -> str:
         """How an error names a node."""
@@ -365,6 +376,8 @@ class Session:
         place = self.places[reply.place]
         if isinstance(reply, Silence):
             place.trouble = reply.detail
+            place.distrusted = place.distrusted or reply.foreign
+            place.foreign = reply.foreign
             self._count("unknown" if request.charges and reply.sent else "no")
             self._blame("timeout" if reply.timeout else "unreachable")
             self._last(reply.place)

@@ -123,7 +123,7 @@ class Transport:
     async def send(self, place: int, request: Request, timeout_s: float) -> Reply:
         """One request to one place; never raises for what the network or the node does."""
         if timeout_s <= 0:
-            return Silence(place, False, True, "no time left to ask", time.monotonic())
+            return Silence(place, "no time was left to ask", time.monotonic(), timeout=True)
         headers = {"X-Request-Id": uuid4().hex, "Accept-Encoding": "identity"}
         if request.token:
             headers["Authorization"] = f"Bearer {self._token()}"
@@ -141,19 +141,23 @@ class Transport:
             ) as response:
                 body = await _read(response)
                 return self._answer(place, response, body)
+        except aiohttp.ClientConnectorCertificateError as error:
+            detail = f"its certificate was refused ({error.certificate_error})"
+            return Silence(place, detail, time.monotonic(), foreign=True)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             late = isinstance(error, TimeoutError)
-            return Silence(place, False, late, f"cannot connect ({error})", time.monotonic())
+            return Silence(place, f"cannot connect ({error})", time.monotonic(), timeout=late)
         except TimeoutError:
-            return Silence(place, True, True, f"no answer in {timeout_s:.1f} s", time.monotonic())
+            detail = f"no answer in {timeout_s:.1f} s"
+            return Silence(place, detail, time.monotonic(), sent=True, timeout=True)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             detail = f"connection lost ({type(error).__name__})"
-            return Silence(place, True, False, detail, time.monotonic())
+            return Silence(place, detail, time.monotonic(), sent=True)
 
     def _answer(self, place: int, response: aiohttp.ClientResponse, body: bytes) -> Reply:
         identity, now = self._identities[place], time.monotonic()
         if identity.node is None or identity.cluster_id is None:
-            return Silence(place, True, False, "no certificate was seen", now)
+            return Silence(place, "no certificate was seen", now, sent=True)
         return Answer(
             place=place,
             node=identity.node,

@@ -127,7 +127,7 @@ class Client:
         down = node in self.vault.down
         reply = self.vault.serve(node, request.method, request.path, request.body)
         if reply is None:
-            return Silence(send.place, not down, False, "connection lost", self.now)
+            return Silence(send.place, "connection lost", self.now, sent=not down)
         return Answer(
             send.place, node, CLUSTER, reply.status, reply.body, reply.retry_after, self.now
         )
