@@ -199,6 +199,33 @@ async def test_five_nodes_agree_and_survive_one_two_and_all_of_them(tmp_path: Pa
     await vault.stop()
 
 
+async def test_a_node_away_until_the_log_was_cut_comes_back_by_snapshot(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.compaction.LOG_CUT_ENTRIES", 20)
+    monkeypatch.setattr("cluster.compaction.LOG_KEEP_ENTRIES", 5)
+    await vault.until(vault.led)
+    assert done(await vault.register(5, "before"))
+    await vault.stop(5)
+    names = [f"missed{n}" for n in range(120)]
+    for start in range(0, len(names), 3):
+        group = [vault.register(1, name) for name in names[start : start + 3]]
+        assert all(done(result) for result in await asyncio.gather(*group))
+    host = vault.nodes[1].runtime.host
+    await vault.until(lambda: all(group.first_index > 5 for group in host.status().groups))
+    await vault.start(5)
+    returned = vault.nodes[5].runtime.host
+    await vault.until(
+        lambda: all(
+            returned.view(hashlib.sha256(name.encode()).digest())[0] is not None for name in names
+        )
+    )
+    assert returned.status().counters.snapshots_installed >= 1
+    assert done(await vault.register(5, "after"))
+    await vault.until(lambda: vault.nodes[5].mesh_node.links.connected(1))
+    assert returned.status().hash_agreement
+
+
 async def test_without_a_quorum_nothing_is_claimed_and_with_it_all_goes_on(vault: Vault) -> None:
     await vault.until(vault.led)
     await vault.stop(3, 4, 5)
