@@ -19,7 +19,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
 """Per direction of one connection; above it the source is not read (TCP back-pressure)."""
@@ -83,6 +83,8 @@ class _Flow(asyncio.Protocol):
             self.twin.release()
 
     def data_received(self, data: bytes) -> None:
+        if self.proxy.wan.tap is not None:
+            self.proxy.wan.tap(data)
         self.held.append((self.proxy.loop.time() + self.proxy.delay_s, data))
         self.held_bytes += len(data)
         if self.held_bytes > MAX_HELD_BYTES and self.transport is not None:
@@ -200,6 +202,8 @@ class Wan:
             raise ValueError(f"unknown WAN profile {profile!r}: use one of {', '.join(_RTT_MS)}")
         self.profile = profile
         self.proxies: dict[tuple[int, int], Proxy] = {}
+        self.tap: Callable[[bytes], None] | None = None
+        """Sees every byte that passes, for checks of what is on the wire."""
         self._cuts: set[tuple[int, int]] = set()
         self._changed = asyncio.Event()
 
