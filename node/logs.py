@@ -24,6 +24,8 @@ LEVELS: Final = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+OWN_LOGGERS: Final = "quorumvault."
+"""The cluster package's loggers: their arguments are node ids and reasons."""
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -70,7 +72,7 @@ def configure(level: str, path: Path | None, node: int) -> structlog.typing.Filt
 
 
 class _Bridge(logging.Handler):
-    """Passes on what libraries log; the message only, since arguments may hold anything."""
+    """Passes on what libraries log; of others the bare message, arguments may hold anything."""
 
     def __init__(self, logger: structlog.typing.FilteringBoundLogger) -> None:
         super().__init__(logging.WARNING)
@@ -78,4 +80,6 @@ class _Bridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-        self._logger.warning("library", source=record.name, text=str(record.msg), error=kind)
+        ours = record.name.startswith(OWN_LOGGERS)
+        text = record.getMessage() if ours else str(record.msg)
+        self._logger.warning("library", source=record.name, text=text, error=kind)

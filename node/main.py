@@ -11,6 +11,7 @@ import asyncio
 import gc
 import signal
 import sys
+import threading
 import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +49,8 @@ HANDOVER_S: Final = 6.0
 CLOSE_S: Final = 1.0
 """How long open connections get once their requests are done."""
 KEEPALIVE_S: Final = 75.0
+STOP_S: Final = 10.0
+"""How long closing everything may take after the drain, before the process just ends."""
 WATCH_S: Final = 1.0
 """How often health is looked at when nobody asks: it feeds the gate and the metrics."""
 
@@ -237,6 +240,15 @@ class Node:
         """Begin the drain; from a signal or the admin listener."""
         self._told.set()
 
+    def _watchdog(self) -> None:
+        """Whatever hangs on the way out is left behind: what was acknowledged is durable (I4)."""
+        allowed_s = self._opened.config.drain_s + HANDOVER_S + STOP_S
+        timer = threading.Timer(
+            allowed_s, end_process, [f"the node did not stop within {allowed_s:.0f} s of draining"]
+        )
+        timer.daemon = True
+        timer.start()
+
     async def until_told(self) -> None:
         """Until SIGTERM, SIGINT or the admin's drain."""
         await self._told.wait()
@@ -245,6 +257,7 @@ class Node:
         """Unready, finish what is under way, hand leadership over."""
         assembly = self._assembly
         assembly.gate.draining = True
+        self._watchdog()
         self._log.info("draining", requests=assembly.slots.taken)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._opened.config.drain_s):

@@ -67,6 +67,12 @@ AKE_SEED = _key("ake")[:32]
 RECORD_KEY = _key("record")[:32]
 
 
+async def until(condition) -> None:
+    """Let the loop run until the condition holds."""
+    while not condition():  # noqa: ASYNC110 - many conditions, none of them an event
+        await asyncio.sleep(0)
+
+
 @dataclass
 class TableDevice:
     """An HSM whose keys lie on the table."""

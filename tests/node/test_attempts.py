@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from node_world import LIMIT
+from node_world import LIMIT, until
 from phone import KEY
 
 from cluster.api import Applied, NotAppended, Unknown
@@ -323,13 +323,11 @@ async def test_a_client_that_goes_away_leaves_nothing_waiting_and_stays_charged(
     for node in (2, 3, 4, 5):
         world.nodes[node].host.held = True
     task = asyncio.create_task(phone.attempt(phone.guess()[1], 1))
-    while len(world.nodes[2].assembly.exchange._tasks) == 0:
-        await asyncio.sleep(0)
+    await until(lambda: world.nodes[2].assembly.exchange._tasks)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    while any(node.assembly.exchange._tasks for node in world.nodes.values()):
-        await asyncio.sleep(0)
+    await until(lambda: not any(n.assembly.exchange._tasks for n in world.nodes.values()))
     for node in (2, 3, 4, 5):
         world.nodes[node].host.held = False
         world.nodes[node].host.catch_up()
