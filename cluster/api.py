@@ -5,6 +5,8 @@ exists. Everything is called on the loop thread; every callback comes on it, nev
 call that registered it. I12 lives in the difference of `NotAppended` and `Unknown`.
 """
 
+# ruff: noqa: TC001, TC003 - msgspec reads the annotations at run time
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -308,7 +310,7 @@ class VaultHost(Protocol):
         ...
 
     def drain(self, done: Callable[[], None]) -> None:
-        """Refuse new proposals, hand leadership over; `done` when no group is led here or at 5 s."""
+        """Refuse new proposals, hand leadership over; `done` when nothing is led, or at 5 s."""
         ...
 
     def stop(self) -> None:

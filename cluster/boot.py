@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cluster import ledger, statehash
+from cluster.ports import TABLES
 from cluster.record import decode_record
 from cluster.stamp import Stamp, StampError, decode_stamp
 from cluster.statehash import EMPTY_HASH, StateHash
@@ -35,7 +36,6 @@ from cluster.tables import (
     slot_range,
     split_log_value,
 )
-from cluster.ports import TABLES
 from cluster.types import NodeId, RecordId, ShardId
 from engines.identifiers import shard_of
 

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from cluster.api import Counters, Shape
     from cluster.boot import GroupState
-    from cluster.machine import Machine
     from cluster.overlay import Overlay
-    from cluster.ports import Batch, Ports
+    from cluster.ports import Ports
     from engines._engines import MultiRaft
 
 FOLLOWER, CANDIDATE, LEADER, PRE_CANDIDATE = range(4)

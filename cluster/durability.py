@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cluster import statehash
 from cluster.frames import Marks
-from cluster.limits import LAZY_PUTS_NS, MS, STAMP_RETRY_NS, TICK_MS
+from cluster.limits import LAZY_PUTS_NS, MARKS_NS, MS, STAMP_RETRY_NS, TICK_MS
 from cluster.ports import Batch
 from cluster.stamp import Stamped, encode_stamp
 from cluster.tables import encode_row, group_key
@@ -75,13 +75,14 @@ class Durability:
     def finish(self, now: int) -> None:
         """Steps 7 and 8, when every Ready of the turn is taken."""
         something = bool(self.dirty or len(self.log) or self._core.overlay.ledger_changed)
-        if something and self._lazy_since is None:
+        if self._lazy_since is None and (something or self._memory.dirty):
             self._lazy_since = now
-        # A tick is the grain of the timer: waiting one more would break the bound.
-        overdue = (
-            self._lazy_since is not None and now - self._lazy_since >= LAZY_PUTS_NS - TICK_MS * MS
-        )
-        if self._must_sync or (something and overdue):
+        overdue = False
+        if self._lazy_since is not None:
+            # A tick is the grain of the timer: waiting one more would break the bound.
+            bound = (LAZY_PUTS_NS if something else MARKS_NS) - TICK_MS * MS
+            overdue = now - self._lazy_since >= bound
+        if self._must_sync or overdue:
             self._submit(now)
         elif self._unpersisted:
             self._complete()

@@ -6,6 +6,8 @@ other must not half-understand each other. The sender is who the link's certific
 what a frame says.
 """
 
+# ruff: noqa: TC001 - msgspec reads the annotations at run time
+
 from __future__ import annotations
 
 from typing import Annotated, Final

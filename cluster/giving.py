@@ -1,4 +1,4 @@
-"""May this node give its share for an attempt? (I1, I2, I3, I9.)
+"""May this node give its share for an attempt? It keeps I1, I2, I3 and I9.
 
 Only when the record applied here lists the attempt in the era asked for, this node's ledger has it
 too and that very ledger row is durable here, and nothing about this node is in doubt. What is not

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.limits import SECOND
-from cluster.types import RecordId, ShardId
 
 if TYPE_CHECKING:
     from cluster.machine import Machine
+    from cluster.types import RecordId, ShardId
 
 
 class Grace:
@@ -41,8 +41,8 @@ class Grace:
         over: list[tuple[RecordId, int]] = []
         fresh: dict[RecordId, tuple[int, int]] = {}
         for record_id, era in full.items():
-            known_era, elapsed = counted.get(record_id, (era, 0))
-            elapsed = elapsed + elapsed_ns if known_era == era else 0
+            known_era, elapsed = counted.get(record_id, (-1, 0))
+            elapsed = elapsed + elapsed_ns if known_era == era else 0  # a new one starts now
             if elapsed >= self._grace_ns:
                 over.append((record_id, era))
                 elapsed = 0

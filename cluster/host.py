@@ -4,8 +4,8 @@
 propose, take every Ready, send and deliver, make the batch durable. Everything runs on one loop
 thread; disk, HSM, network, time and randomness are handed in (`cluster.ports`). Whatever leaves a
 method as an exception ends the process: a host that is wrong about something must not go on (I9).
-The parts: `talk` (frames and peers), `durability` (batches, stamp), `machine` (apply),
-`proposals` and `leading` (commands), `sending` and `staging` (snapshots), `leadership`.
+The parts: `talk` (frames and peers), `readies` (step 5), `durability` (batches, stamp), `machine`
+(apply), `proposals` and `routing` (commands), `sending` and `staging` (snapshots), `compaction`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster import giving
-from cluster.api import Counters, HostStatus, HostStopped, NotAGiver, ProposalResult, Shape
+from cluster.api import Counters, HostStatus, NotAGiver, ProposalResult, Shape
 from cluster.commands import Barrier, Command, Expire, encode_command
+from cluster.compaction import Compaction
 from cluster.core import LEADER, Core, Group, Peer
 from cluster.durability import Durability
 from cluster.elections import Slots
@@ -22,35 +23,23 @@ from cluster.giving import giver_bits
 from cluster.grace import Grace
 from cluster.hashes import Hashes
 from cluster.leadership import Leadership
-from cluster.routing import Routing
-from cluster.compaction import Compaction
-from cluster.limits import (
-    ELECTION_TICKS,
-    GRACE_PERIOD_NS,
-    HASH_PERIOD_NS,
-    HEARTBEAT_TICKS,
-    MAX_COMMITTED_BYTES,
-    MAX_ELECTION_TICKS,
-    MAX_INFLIGHT_MESSAGES,
-    MAX_MESSAGE_BYTES,
-    MAX_UNCOMMITTED_BYTES,
-    MIN_ELECTION_TICKS,
-    PROPOSER_DEADLINE_S,
-    SECOND,
-)
-from cluster.talk import Talk
+from cluster.limits import GRACE_PERIOD_NS, HASH_PERIOD_NS, PROPOSER_DEADLINE_S, SECOND
 from cluster.machine import Machine
 from cluster.marks import Gate, Memory
 from cluster.overlay import Overlay, ShardRecords
-from cluster.proposals import NO_NODE, Proposals, Waiter
+from cluster.proposals import Proposals, Waiter
+from cluster.raft_start import raft_from
+from cluster.readies import Readies
 from cluster.record import Record, Rules
 from cluster.report import status
+from cluster.routing import Routing
 from cluster.sending import SnapshotSender
 from cluster.staging import SnapshotStager
 from cluster.statehash import decode_hash, encode_hash
-from cluster.tables import META_IDENTITY, Identity, encode_row, log_key, log_value, slot_range
+from cluster.tables import META_IDENTITY, Identity, encode_row, slot_range
+from cluster.talk import Talk
 from cluster.types import AttemptId, Era, Index, NodeId, RecordId, ShardId, check
-from engines._engines import MultiRaft
+from cluster.watchers import Watchers
 from engines.identifiers import shard_of
 
 if TYPE_CHECKING:
@@ -60,9 +49,7 @@ if TYPE_CHECKING:
     from cluster.boot import BootState
     from cluster.ledger import LedgerRow
     from cluster.ports import Ports
-    from engines._engines import Ready
 
-NORMAL_ENTRY = 0
 NONCE_BYTES = 16
 
 
@@ -71,18 +58,9 @@ class Host:
 
     def __init__(self, shape: Shape, state: BootState, ports: Ports) -> None:
         self._shape = shape
-        self._boot = state
-        raft = MultiRaft(
-            shape.node_id,
-            heartbeat_tick=HEARTBEAT_TICKS,
-            election_tick=ELECTION_TICKS,
-            min_election_tick=MIN_ELECTION_TICKS,
-            max_election_tick=MAX_ELECTION_TICKS,
-            max_size_per_msg=MAX_MESSAGE_BYTES,
-            max_inflight=MAX_INFLIGHT_MESSAGES,
-            max_uncommitted=MAX_UNCOMMITTED_BYTES,
-            max_committed_per_ready=MAX_COMMITTED_BYTES,
-        )
+        self._boot: BootState | None = state
+        self._incarnation = state.incarnation
+        raft = raft_from(shape.node_id, state.groups)
         groups = [Group(group) for group in state.groups]
         overlay = Overlay(
             ports.store,
@@ -116,49 +94,48 @@ class Host:
         self._stager = SnapshotStager(core, self._rules, self._durability)
         self._compaction = Compaction(core, self._durability, self._sender)
         self._talk = Talk(core, self, nonce, state.incarnation)
-        self._watchers: dict[RecordId, list[Callable[[], None]]] = {}
+        self._watchers = Watchers(self._call_later)
+        self._readies = Readies(
+            core,
+            self._durability,
+            self._machine,
+            self._hashes,
+            self._proposals,
+            self._routing,
+            self._sender,
+            self._stager,
+            self._grace,
+            self._watchers,
+            self._talk,
+        )
         self._started = False
         self._speaking = False
         self._stopped = False
         self._tick_due = False
         self._next_hash = self._next_grace = self._next_second = 0
         self._last_grace = 0
-        for group in state.groups:
-            row = group.row
-            raft.add_group(
-                group.shard,
-                term=row.term,
-                vote=row.vote,
-                commit=row.commit,
-                applied=row.applied,
-                truncated_index=row.truncated_index,
-                truncated_term=row.truncated_term,
-                voters=row.voters,
-                learners=row.learners,
-                entries=group.entries,
-            )
 
     # ------------------------------------------------------------ start
 
     def start(self) -> None:
         """Write the incarnation, stamp it, then speak (rule a)."""
-        check(not self._started, "host: start is called once")
+        boot, self._boot = self._boot, None  # it holds every log entry; raft-rs has them now
+        check(boot is not None and not self._started, "host: start is called once")
         self._started = True
+        if boot is None:
+            return
         for name in self._core.ports.files.names():
             self._core.ports.files.remove(name)
         log = self._durability.log
-        for group in self._boot.groups:
+        for group in boot.groups:
             if group.leftovers:
                 log.delete_range("records", *slot_range(group.shard, group.row.slot ^ 1))
-        if self._boot.founding:
+        if boot.founding:
             self._durability.dirty = {group.shard for group in self._core.groups}
-        if not self._boot.incarnation_on_disk:
+        if not boot.incarnation_on_disk:
+            shape = self._shape
             identity = Identity(
-                self._shape.cluster_id.bytes,
-                self._shape.node_id,
-                self._shape.shards,
-                self._shape.limit,
-                self._boot.incarnation,
+                shape.cluster_id.bytes, shape.node_id, shape.shards, shape.limit, boot.incarnation
             )
             log.put("meta", META_IDENTITY, encode_row(identity))
         self._durability.force()
@@ -168,7 +145,7 @@ class Host:
         """A batch is durable; the first one lets this boot be stamped."""
         if not self._speaking:
             self._stamp_incarnation()
-        self._notify(rows)
+        self._watchers.notify(rows)
 
     def _stamp_incarnation(self) -> None:
         def stamped(ok: bool) -> None:  # noqa: FBT001 - the port's callback
@@ -228,8 +205,9 @@ class Host:
             if self._gate.open and not self._durability.busy:
                 self._stager.pump()
                 self._routing.append()
-                self._take_ready(now)
+                self._readies.take_all(now)
                 self._durability.finish(now)
+                more = more or (not self._durability.busy and bool(core.raft.has_ready()))
             if more:
                 core.ports.wake()
         elif self._tick_due:
@@ -300,127 +278,7 @@ class Host:
                 state = encode_hash(self._core.overlay.shards[group.shard].hash)
                 self._hashes.reached(group.shard, group.applied, state, now)
 
-    # ------------------------------------------------------------ step 5: every Ready
-
-    def _take_ready(self, now: int) -> None:
-        raft = self._core.raft
-        for shard in raft.has_ready():
-            self._take(self._core.groups[shard], raft.ready(ShardId(shard)), now)
-            raft.advance_append_async(shard)
-        self._sender.wanted()
-        self._deliver()
-
-    def _take(self, group: Group, ready: Ready, now: int) -> None:
-        """One Ready; nothing else touches the group until it is advanced."""
-        durability = self._durability
-        old_term = group.term
-        if ready.hard_state is not None:
-            group.term, group.vote, group.commit = ready.hard_state
-            durability.dirty.add(group.shard)
-        if ready.snapshot is not None:
-            self._stager.install(group, ready.snapshot, self._hashes)
-            self._machine.full[group.shard] = self._stager.full(group.shard)
-            self._proposals.jumped(group.shard)
-            durability.force()
-        if ready.entries:
-            self._write_entries(group, ready)
-        if ready.committed:
-            self._apply(group, ready, now)
-        if ready.leader is not None or ready.role is not None or group.term != old_term:
-            self._soft_state(group, ready, old_term)
-        self._route(group, ready)
-        must_sync = ready.must_sync or ready.snapshot is not None
-        applied = bool(ready.committed) or ready.snapshot is not None
-        durability.took_ready(group, ready.number, must_sync=must_sync, applied=applied)
-
-    def _route(self, group: Group, ready: Ready) -> None:
-        """Leader's messages go now if the HSM knows its term; all others wait for the disk."""
-        if ready.messages and group.is_stamped:
-            self._sender.watch_messages(group, ready.messages)
-            for to, message in ready.messages:
-                peer = self._core.peers.get(NodeId(to))
-                if peer is not None:
-                    peer.outbox.add_message(group.shard, message)
-        elif ready.messages:
-            group.held.extend(ready.messages)
-        group.held.extend(ready.persisted_messages)
-
-    def _write_entries(self, group: Group, ready: Ready) -> None:
-        log = self._durability.log
-        first = ready.entries[0][0]
-        if first <= group.last_index:
-            log.delete_range(
-                "log", log_key(group.shard, first), log_key(group.shard, group.last_index + 1)
-            )
-        for index, term, kind, data in ready.entries:
-            log.put("log", log_key(group.shard, index), log_value(term, kind, data))
-            group.log_bytes += len(data)
-        group.last_index, group.last_term = ready.entries[-1][0], ready.entries[-1][1]
-        self._durability.dirty.add(group.shard)
-
-    def _apply(self, group: Group, ready: Ready, now: int) -> None:
-        shard = group.shard
-        records = self._core.overlay.shards[shard]
-        for index, term, kind, data in ready.committed:
-            check(
-                index == group.applied + 1,
-                f"shard {shard}: entry {index} to apply after {group.applied}",
-            )
-            if kind == NORMAL_ENTRY:
-                if self._machine.apply_entry(shard, Index(index), data):
-                    group.erase_index = index
-            else:
-                voters, learners = self._core.raft.apply_conf_change(shard, kind, data)
-                group.voters, group.learners = tuple(voters), tuple(learners)
-            group.applied, group.applied_term = index, term
-            if self._hashes.due(shard, index):
-                self._hashes.reached(shard, index, encode_hash(records.hash), now)
-        self._core.counters.entries_applied += len(ready.committed)
-        self._routing.applied(shard, group.applied)
-        self._durability.dirty.add(shard)
-
-    def _soft_state(self, group: Group, ready: Ready, old_term: int) -> None:
-        """Who leads, or in which term, has changed; commands and timers follow."""
-        before = (group.leader, old_term)
-        if ready.role is not None:
-            led = group.role == LEADER
-            group.role = ready.role
-            if group.role == LEADER and not led:
-                self._core.counters.elections_won += 1
-            elif led and group.role != LEADER:
-                self._sender.not_leader(group.shard)
-                self._grace.not_leader(group.shard)
-        if ready.leader is not None:
-            group.leader = NodeId(ready.leader)
-        if group.role != LEADER:
-            self._routing.not_leader(group.shard)
-        if group.leader != NO_NODE and (group.leader, group.term) != before:
-            self._proposals.leader_changed(group.shard, group.leader, group.term)
-            self._proposals.wake(group.shard)
-            self._core.ports.wake()
-
-    # ------------------------------------------------------------ step 6: deliver
-
-    def _deliver(self) -> None:
-        machine = self._machine
-        outcomes, machine.outcomes = machine.outcomes, []
-        for shard, index, seq, outcome in outcomes:
-            self._proposals.applied(shard, index, seq, outcome)
-        touched, machine.touched = machine.touched, []
-        self._core.counters.commands_applied = machine.commands_applied
-        self._stager.note_touched(touched)
-        if self._watchers:
-            self._notify(touched)
-            changed = self._core.overlay.ledger_changed
-            if any(record_id in changed for record_id in touched if record_id in self._watchers):
-                self._durability.force()
-        points, self._hashes.outgoing = self._hashes.outgoing, []
-        self._talk.tell_hashes(points)
-
-    def _notify(self, records: list[RecordId]) -> None:
-        for record_id in dict.fromkeys(records):
-            for callback in self._watchers.get(record_id, ()):
-                self._call_later(callback)
+    # ------------------------------------------------------------ callbacks
 
     def _call_later(self, call: Callable[[], None]) -> None:
         self._later.append(call)
@@ -494,16 +352,7 @@ class Host:
 
     def watch(self, record_id: RecordId, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after each apply to the record, and after durability."""
-        self._watchers.setdefault(record_id, []).append(callback)
-
-        def unwatch() -> None:
-            callbacks = self._watchers.get(record_id, [])
-            if callback in callbacks:
-                callbacks.remove(callback)
-            if not callbacks:
-                self._watchers.pop(record_id, None)
-
-        return unwatch
+        return self._watchers.watch(record_id, callback)
 
     def share_givers(self, shard: ShardId) -> list[Giver]:
         """Nearest first."""
@@ -577,6 +426,3 @@ class Host:
     def stager(self) -> SnapshotStager:
         """Snapshots on their way in."""
         return self._stager
-
-
-__all__ = ["Host", "HostStopped"]

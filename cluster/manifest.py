@@ -5,6 +5,8 @@ together with index, term, ConfState and state hash; the manifest binds it by si
 holds no MACs and no ledger: those are each node's own.
 """
 
+# ruff: noqa: TC001, TC003 - msgspec reads the annotations at run time
+
 from __future__ import annotations
 
 import hashlib

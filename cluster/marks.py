@@ -66,6 +66,11 @@ class Memory:
                 known.marks[mark.shard] = new
                 self._dirty.add(peer)
 
+    @property
+    def dirty(self) -> bool:
+        """Something is to be written."""
+        return bool(self._dirty)
+
     def write(self, batch: Batch) -> None:
         """Put what changed since the last batch."""
         for peer in sorted(self._dirty):

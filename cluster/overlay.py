@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from cluster import ledger as ledger_rules
 from cluster import statehash
 from cluster.record import Record, decode_record, encode_record
-from cluster.statehash import StateHash
 from cluster.tables import META_LEDGER, LedgerTotals, encode_row, record_prefix
 
 if TYPE_CHECKING:
     from cluster.ledger import LedgerRow
     from cluster.ports import Batch, Store
+    from cluster.statehash import StateHash
     from cluster.types import RecordId, ShardId
 
 
@@ -114,7 +114,7 @@ class Overlay:
             batch.put("meta", META_LEDGER, encode_row(totals))
 
     def drop(self) -> list[RecordId]:
-        """The batch is durable: forget the changes; returns the ledger rows that were among them."""
+        """The batch is durable: forget the changes; returns whose ledger rows were in it."""
         for records in self.shards:
             if records.changed:
                 records.changed = {}

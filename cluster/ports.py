@@ -1,19 +1,21 @@
 """What the host needs from the world: time, disk, network, HSM stamp, files. Seams, no I/O.
 
-Each Protocol has a real twin (store, links, runtime, HSM) and a simulated one (the tests' world), so
-that the host itself knows no clock, socket, thread or device (design section 3). Everything is
+Each Protocol has a real twin (store, links, runtime, HSM) and a simulated one (the tests' world),
+so that the host itself knows no clock, socket, thread or device (design section 3). Everything is
 called, and calls back, on one loop thread; the only other threads are behind `Disk` and `Worker`.
 A callback never runs inside the call that asked for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
 
-from cluster.types import NodeId
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from cluster.types import NodeId
 
 Table = Literal["meta", "group", "log", "records", "ledger", "marks"]
 TABLES: Final[tuple[Table, ...]] = ("meta", "group", "log", "records", "ledger", "marks")
@@ -139,7 +141,7 @@ class Stamper(Protocol):
     """The HSM's one small data object."""
 
     def write(self, data: bytes, done: Callable[[bool], None]) -> None:
-        """Replace the stamp, then `done(True)`; `done(False)` when the HSM is away. One at a time."""
+        """Replace the stamp, then `done(True)`; `done(False)`: HSM away. One at a time."""
         ...
 
 

@@ -20,7 +20,7 @@ from cluster.types import Index, NodeId, ShardId
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cluster.api import Counters, ProposalResult
+    from cluster.api import ProposalResult
     from cluster.commands import Outcome
 
 NO_NODE = NodeId(0)
@@ -231,11 +231,6 @@ class Proposals:
             unheard = command.sends == send and command.accepted is None
             if unheard and command.seq in self._open:
                 self._enqueue(command)
-
-    def abandon(self) -> None:
-        """The node stops: whoever still waits is told the truth."""
-        for command in list(self._open.values()):
-            self._finish(command, _overdue(command))
 
     # ---- inside
 

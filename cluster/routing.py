@@ -71,14 +71,13 @@ class Routing:
         self._core.counters.resends += sends > 0
         return sends + 1
 
-    def on_nack(self, nack: Nack) -> None:
-        """Some of our sends were refused."""
-        self._core.counters.nacks_received += len(nack.sends)
-        self._proposals.nacked(nack.reason, nack.sends, self._core.now())
-
-    def on_accepted(self, peer: Peer, accepted: Accepted) -> None:
-        """Some of our sends are in the leader's log."""
-        self._proposals.accepted(peer.node_id, accepted.term, accepted.seqs)
+    def on_answer(self, peer: Peer, answer: Nack | Accepted) -> None:
+        """Some of our sends were refused, or are in the leader's log."""
+        if isinstance(answer, Accepted):
+            self._proposals.accepted(peer.node_id, answer.term, answer.seqs)
+        else:
+            self._core.counters.nacks_received += len(answer.sends)
+            self._proposals.nacked(answer.reason, answer.sends, self._core.now())
 
     # ---- the leader's side
 
@@ -111,7 +110,7 @@ class Routing:
                 for command in entry.commands:
                     by_origin.setdefault(command.origin, []).append(command.seq)
                 for origin, seqs in by_origin.items():
-                    self._accept(shard, origin, Accepted(shard, entry.term, entry.at, seqs))
+                    self._accept(origin, Accepted(shard, entry.term, entry.at, seqs))
             self._refuse(shard, "dropped", dropped)
 
     def applied(self, shard: ShardId, index: int) -> None:
@@ -122,7 +121,7 @@ class Routing:
         """What was queued and not appended is refused."""
         self._refuse(shard, "not-leader", self._leading.not_leader(shard))
 
-    def _accept(self, shard: ShardId, origin: NodeId, accepted: Accepted) -> None:
+    def _accept(self, origin: NodeId, accepted: Accepted) -> None:
         peer = self._core.peers.get(origin)
         if peer is None:
             self._proposals.accepted(origin, accepted.term, accepted.seqs)

@@ -207,7 +207,7 @@ class SnapshotStager:
         records = self._core.overlay.shards[shard]
         old_slot = records.slot
         records.flip(manifest.records, decode_hash(manifest.hash))
-        self._flip_ledger(shard, stage, parsed)
+        self._flip_ledger(stage, parsed)
         log = self._durability.log
         log.delete_range("log", log_key(shard, 0), log_key(ShardId(shard + 1), 0))
         log.delete_range("records", *slot_range(shard, old_slot))
@@ -229,7 +229,7 @@ class SnapshotStager:
         """Full records of the snapshot installed last; taken once."""
         return self._installed.pop(shard, {})
 
-    def _flip_ledger(self, shard: ShardId, stage: _Stage, parsed: Parsed) -> None:
+    def _flip_ledger(self, stage: _Stage, parsed: Parsed) -> None:
         overlay = self._core.overlay
         for record_id, row, alarm in parsed.rows:
             if record_id in stage.touched:

@@ -6,6 +6,8 @@ are never torn apart (I8); log, records, ledger and marks are one row per thing.
 with a version tag; the store adds and checks a MAC over table, key and value.
 """
 
+# ruff: noqa: TC001 - msgspec reads the annotations at run time
+
 from __future__ import annotations
 
 from typing import Final

@@ -27,7 +27,6 @@ from cluster.frames import (
     decode_frame,
 )
 from cluster.limits import BEAT_NS, MAX_INBOX_BYTES, TURN_INPUT_BYTES
-
 from cluster.statehash import encode_hash
 from cluster.types import ShardId
 
@@ -189,11 +188,8 @@ class Talk:
             case Forward():
                 self._check_shard(item.shard)
                 self._host.routing.on_forward(peer, item, stepping=self._stepping)
-            case Nack():
-                self._check_shard(item.shard)
-                self._host.routing.on_nack(item)
-            case Accepted():
-                self._host.routing.on_accepted(peer, item)
+            case Nack() | Accepted():
+                self._host.routing.on_answer(peer, item)
             case Marks():
                 self._host.memory.merge(peer.node_id, item.marks)
             case Hashes():
