@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import os
+import random
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from harness import vault5
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness import Vault5
+
+
+@pytest.fixture(scope="session")
+def shared_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault5]:
+    """One running vault for tests that leave all five nodes up; use accounts of your own."""
+    with vault5(tmp_path_factory.mktemp("shared-vault")) as vault:
+        yield vault
+
+
+@pytest.fixture
+def seeded(request: pytest.FixtureRequest) -> random.Random:
+    """Randomness of a printed seed; QUORUMVAULT_TEST_SEED repeats it."""
+    seed = int(os.environ.get("QUORUMVAULT_TEST_SEED") or random.getrandbits(32))
+    sys.stdout.write(f"{request.node.name}: QUORUMVAULT_TEST_SEED={seed}\n")
+    return random.Random(seed)
