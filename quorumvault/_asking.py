@@ -109,6 +109,7 @@ def ask(
     read: Callable[[Answer], R],
     *,
     avoid: Collection[int] = (),
+    prefer: Collection[int] = (),
     sure: frozenset[str] = frozenset(),
 ) -> Flow[Told[R]]:
     """Ask node after node, the nearest first, until one answers.
@@ -118,6 +119,7 @@ def ask(
         request: what to send, the same to each.
         read: decodes and checks a success; raises Tampered.
         avoid: places not to ask, unless there are no others at all.
+        prefer: places to ask before the others in each round.
         sure: codes of refusals that are believed from one node, beside those about the call.
 
     Raises:
@@ -128,7 +130,8 @@ def ask(
     doubted: VaultError | None = None
     doubted_at: set[int] = set()
     for wait in waits():
-        for place in _askable(session, avoid, doubted_at):
+        # sorted() is stable: among equals the nearest stays first.
+        for place in sorted(_askable(session, avoid, doubted_at), key=lambda i: i not in prefer):
             floor = session.memory.receipt
             replies: list[Reply] = yield Gather((Send(place, request),), 1)
             reply = replies[0]

@@ -125,12 +125,17 @@ def _guess(
         return tried
 
     doubtful = session.memory.unconfirmed
-    avoid = set() if doubtful is None else _places_of(session, doubtful.seats)
+    prefer: set[int] = set()
+    if doubtful is not None:  # an attempt through other seats would confirm it
+        prefer = set(range(len(session.places))) - _places_of(session, set(doubtful.seats))
+    avoid: set[int] = set()
     told: Told[Attempted] | None = None
     for verify in (doubtful is not None, True):
         fields = {"ke1": bytes(attempt.ke1)} | ({"verify": True} if verify else {})
         call = Request("POST", "/v1/attempts", body(fields), charges=True)
-        told = yield from ask(session, call, read, avoid=avoid, sure=frozenset({"superseded"}))
+        told = yield from ask(
+            session, call, read, avoid=avoid, prefer=prefer, sure=frozenset({"superseded"})
+        )
         keys = yield from _open(session, attempt, told.value.ke2, password)
         if keys is not None:
             return told, keys
@@ -140,10 +145,9 @@ def _guess(
     raise WrongPassword(told.value.guesses_remaining, verified=told.value.verified)
 
 
-def _places_of(session: Session, seats: set[int] | tuple[int, ...]) -> set[int]:
-    """The places in these data centers; empty when no place lies outside them."""
-    inside = {i for i, place in enumerate(session.places) if place.seat in seats}
-    return inside if len(inside) < len(session.places) else set()
+def _places_of(session: Session, seats: set[int]) -> set[int]:
+    """The places known to be in these data centers."""
+    return {i for i, place in enumerate(session.places) if place.seat in seats}
 
 
 def _open(

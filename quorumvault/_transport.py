@@ -146,7 +146,8 @@ class Transport:
             return Silence(place, detail, time.monotonic(), foreign=True)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             late = isinstance(error, TimeoutError)
-            return Silence(place, f"cannot connect ({error})", time.monotonic(), timeout=late)
+            cause = "" if late else f" ({_cause(error)})"
+            return Silence(place, f"cannot connect{cause}", time.monotonic(), timeout=late)
         except TimeoutError:
             detail = f"no answer in {timeout_s:.1f} s"
             return Silence(place, detail, time.monotonic(), sent=True, timeout=True)
@@ -183,6 +184,12 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             raise ValueError("the answer is too large")
     return bytes(body)
+
+
+def _cause(error: aiohttp.ClientError) -> str:
+    """What the system said, without the address and objects that aiohttp adds."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return getattr(cause, "strerror", None) or type(cause).__name__
 
 
 def _seconds(header: str | None) -> float | None:

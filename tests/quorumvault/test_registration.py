@@ -82,7 +82,11 @@ def test_with_two_data_centers_down_it_registers_but_is_unconfirmed(vault, phone
     assert phone.state.unconfirmed is not None
 
 
-def test_an_unconfirmed_registration_is_confirmed_by_an_attempt_through_other_seats(vault, phone):
+@pytest.mark.parametrize("pinned", [True, False])
+def test_an_unconfirmed_registration_is_confirmed_by_an_attempt_through_other_seats(
+    vault, phone, pinned
+):
+    phone.pinned = pinned
     vault.down = {1, 2}
     phone.register()
     vault.down = set()
@@ -93,10 +97,14 @@ def test_an_unconfirmed_registration_is_confirmed_by_an_attempt_through_other_se
     assert phone.state.unconfirmed is None
 
 
-def test_an_attempt_through_the_same_three_seats_confirms_nothing(vault, phone):
+@pytest.mark.parametrize("pinned", [True, False])
+def test_an_attempt_through_the_same_three_seats_gives_the_key_but_confirms_nothing(
+    vault, phone, pinned
+):
+    phone.pinned = pinned
     vault.down = {1, 2}
     phone.register()
-    phone.recover()
+    assert phone.recover() == b"k" * 32
     assert phone.state.unconfirmed is not None
 
 
