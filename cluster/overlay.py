@@ -7,7 +7,8 @@ shard's record count and state hash, and the ledger's, move with every change (I
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cluster import ledger as ledger_rules
 from cluster import statehash
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from cluster.ports import Batch, Store
     from cluster.statehash import StateHash
     from cluster.types import RecordId, ShardId
+
+
+T = TypeVar("T")
+
+RECENT: Final = 4_096
+"""Decoded records, and ledger rows, kept after they became durable: an account in use is asked
+for several times within a second, and a stored value costs a MAC and two decodings."""
 
 
 class ShardRecords:
@@ -54,23 +62,25 @@ class Overlay:
         self._rows = rows
         self._rows_hash = rows_hash
         self.ledger_changed: dict[RecordId, tuple[LedgerRow, bytes]] = {}
+        self._recent: dict[RecordId, tuple[Record, bytes]] = {}
+        self._recent_rows: dict[RecordId, tuple[LedgerRow, bytes]] = {}
 
     # ---- reads
 
     def record(self, shard: ShardId, record_id: RecordId) -> tuple[Record, bytes] | None:
         """The record and its canonical bytes, as applied."""
         records = self.shards[shard]
-        changed = records.changed.get(record_id)
-        if changed is not None:
-            return changed
+        known = records.changed.get(record_id) or self._recent.get(record_id)
+        if known is not None:
+            return known
         stored = self._store.get("records", records.prefix + record_id)
         return None if stored is None else (decode_record(stored), stored)
 
     def row(self, record_id: RecordId) -> tuple[LedgerRow, bytes] | None:
         """The ledger row and its bytes, as applied."""
-        changed = self.ledger_changed.get(record_id)
-        if changed is not None:
-            return changed
+        known = self.ledger_changed.get(record_id) or self._recent_rows.get(record_id)
+        if known is not None:
+            return known
         stored = self._store.get("ledger", record_id)
         return None if stored is None else (ledger_rules.decode_row(stored), stored)
 
@@ -117,8 +127,24 @@ class Overlay:
         """The batch is durable: forget the changes; returns whose ledger rows were in it."""
         for records in self.shards:
             if records.changed:
+                _keep(self._recent, records.changed)
                 records.changed = {}
         durable = list(self.ledger_changed)
         if durable:
+            _keep(self._recent_rows, self.ledger_changed)
             self.ledger_changed = {}
         return durable
+
+    def flip(self, shard: ShardId, count: int, state: StateHash) -> None:
+        """A snapshot in the other slot becomes the shard; nothing of before is remembered."""
+        self.shards[shard].flip(count, state)
+        self._recent.clear()
+
+
+def _keep(recent: dict[RecordId, T], changed: dict[RecordId, T]) -> None:
+    """The latest RECENT ones; the oldest go first."""
+    for record_id, value in changed.items():
+        recent.pop(record_id, None)
+        recent[record_id] = value
+    for record_id in list(islice(recent, max(0, len(recent) - RECENT))):
+        del recent[record_id]

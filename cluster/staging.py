@@ -100,6 +100,8 @@ class SnapshotStager:
             # Another leader, or the same one anew: nobody serves the old file any more.
             self._drop(group.shard, stage, "a newer one was offered")
         stage = _Stage(peer, manifest, data, message, f"in-{manifest.name}")
+        # The worker reads the durable ledger: what is not durable yet it does not see.
+        stage.touched.update(self._core.overlay.ledger_changed)
         self._stages[group.shard] = stage
         self._core.ports.network.fetch_snapshot(
             peer,
@@ -206,7 +208,7 @@ class SnapshotStager:
         manifest, parsed = stage.manifest, stage.parsed
         records = self._core.overlay.shards[shard]
         old_slot = records.slot
-        records.flip(manifest.records, decode_hash(manifest.hash))
+        self._core.overlay.flip(shard, manifest.records, decode_hash(manifest.hash))
         self._flip_ledger(stage, parsed)
         log = self._durability.log
         log.delete_range("log", log_key(shard, 0), log_key(ShardId(shard + 1), 0))
@@ -240,7 +242,10 @@ class SnapshotStager:
         if not stage.touched:
             return
         values = dict(parsed.records)
+        shards = self._core.shape.shards
         for record_id in sorted(stage.touched):
+            if shard_of(record_id, shards) != stage.manifest.shard:
+                continue
             value = values.get(record_id)
             record = None if value is None else decode_record(value)
             stored = overlay.row(record_id)

@@ -203,6 +203,28 @@ def test_a_command_that_a_snapshot_jumped_over_is_proposed_again_and_says_so(sho
     assert follower.host.status().counters.snapshots_installed == 1
 
 
+def test_a_ledger_row_that_was_not_durable_while_staging_is_not_lost(short_logs, monkeypatch):
+    monkeypatch.setattr("cluster.durability.LAZY_PUTS_NS", 3600 * limits.SECOND)
+    world = World(limit=100).start()
+    account = Account("user").enrol(world, 1)
+    victim = Account("victim").enrol(world, 1)
+    follower = next(node for node in world.alive if node.id != world.leader())
+    world.applied(world.leader(), victim.charge(1))
+    changed = follower.host._core.overlay.ledger_changed
+    world.until(lambda: victim.record_id in changed)
+    row, data = changed[victim.record_id]
+    extra = LedgerRow(row.floor, row.current, None, (*row.ids, b"\x77" * 32))
+    follower.host._core.overlay.put_row(victim.record_id, extra, data)
+    world.partition([follower.id], [n for n in world.node_ids if n != follower.id])
+    busy(world, account, range(10, 60))
+    world.run(3)
+    assert victim.record_id in follower.host._core.overlay.ledger_changed
+    world.heal()
+    world.until(lambda: follower.host.status().counters.snapshots_installed == 1)
+    world.run(0.5)
+    assert b"\x77" * 32 in follower.host.ledger_row(victim.record_id).ids
+
+
 def test_a_log_is_cut_by_size_on_every_node_and_on_disk(short_logs):
     world = World(limit=100).start()
     account = Account("user").enrol(world, 1)
