@@ -105,7 +105,8 @@ class Runtime:
     """One running host with its disk, links and timers. Made and used on one loop.
 
     `on_service(peer, payload)` hears the other nodes' service frames; if it raises, the link with
-    that peer is cut. `on_fatal(line)` must end the process; the default does.
+    that peer is cut. `on_peer_down(peer)`: nothing sent to it will be answered over this link.
+    `on_fatal(line)` must end the process; the default does.
     """
 
     def __init__(
@@ -118,12 +119,14 @@ class Runtime:
         write_stamp: Callable[[bytes], Awaitable[None]],
         stamp_away: tuple[type[Exception], ...],
         on_service: Callable[[NodeId, bytes], None],
+        on_peer_down: Callable[[NodeId], None] = lambda _peer: None,
         on_fatal: Callable[[str], object] = end_process,
     ) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._loop = asyncio.get_running_loop()
         self._links = links
         self._on_service = on_service
+        self._on_peer_down = on_peer_down
         self._turn_wanted = False
         self._tick: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -244,6 +247,7 @@ class Runtime:
     def on_link_down(self, peer: NodeId) -> None:
         """They no longer can."""
         self._attempt(self.host.on_link_down, peer)
+        self._on_peer_down(peer)
 
     # ---- the loop
     def _on_tick(self) -> None:

@@ -128,6 +128,7 @@ class Node:
             write_stamp=opened.hsm.write_stamp,
             stamp_away=(HsmAway, HsmBusy),
             on_service=self._on_service,
+            on_peer_down=self._on_peer_down,
         )
         self._assembly: Assembly = assemble(
             opened.config,
@@ -145,6 +146,9 @@ class Node:
 
     def _on_service(self, peer: NodeId, payload: bytes) -> None:
         self._assembly.exchange.on_frame(peer, payload)
+
+    def _on_peer_down(self, peer: NodeId) -> None:
+        self._assembly.exchange.on_link_down(peer)
 
     async def start(self, closing: AsyncExitStack) -> None:
         """Open the listeners and start the host; `closing` undoes it."""
