@@ -158,8 +158,6 @@ class OutgoingLink:
                     reason, self._cut_reason = self._cut_reason, ""
                 finally:
                     self._went_down()
-                if self._stopping:
-                    return
                 if reason != self._last_reason:
                     _log.warning("link to node %d: %s", self._peer, reason)
                     self._last_reason = reason
