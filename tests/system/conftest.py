@@ -21,9 +21,24 @@ def shared_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault5]:
         yield vault
 
 
+@pytest.fixture(scope="session")
+def stormy_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault5]:
+    """A vault for tests that kill nodes and bring every one of them back."""
+    with vault5(tmp_path_factory.mktemp("stormy-vault")) as vault:
+        yield vault
+
+
+@pytest.fixture(scope="session")
+def short_grace_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault5]:
+    """One running vault that locks soon: four guesses, two seconds of grace."""
+    root = tmp_path_factory.mktemp("short-grace-vault")
+    with vault5(root, limit=4, grace_s=2, shards=4) as vault:
+        yield vault
+
+
 @pytest.fixture
 def seeded(request: pytest.FixtureRequest) -> random.Random:
     """Randomness of a printed seed; QUORUMVAULT_TEST_SEED repeats it."""
     seed = int(os.environ.get("QUORUMVAULT_TEST_SEED") or random.getrandbits(32))
     sys.stdout.write(f"{request.node.name}: QUORUMVAULT_TEST_SEED={seed}\n")
-    return random.Random(seed)
+    return random.Random(seed)  # noqa: S311 - repeatable, and no secret
