@@ -54,6 +54,7 @@ _EXIT_OF_REASON: Final = {
     "unreachable": Exit.CONNECTION,
     "timeout": Exit.TIMEOUT,
     "no-quorum": Exit.NO_QUORUM,
+    "hsm-unavailable": Exit.NO_QUORUM,  # fewer than three can evaluate
 }
 _EXIT_OF_ERROR: Final[tuple[tuple[type[VaultError], Exit], ...]] = (
     (connection.ConnectionFileError, Exit.USAGE),
