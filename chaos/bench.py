@@ -9,6 +9,7 @@ round the nodes. Nothing is asked twice: a refusal or a lost answer is counted a
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import os
 import ssl
@@ -47,9 +48,6 @@ PASSWORD: Final = b"correct horse battery staple"
 KEY: Final = b"\x5a" * 32
 CALL_TIMEOUT_S: Final = 30.0
 REGISTRATIONS_AT_ONCE: Final = 8
-WARM_UP_S: Final = 1.0
-"""Connections are made and the first elections are over before anything is counted."""
-
 CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -60,6 +58,7 @@ class Tally:
     latencies_s: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     cpu_s: float = 0.0
+    node_cpu_s: float | None = None
 
 
 class Report(Struct, frozen=True):
@@ -93,6 +92,7 @@ class Plan:
     connection_file: Path
     accounts: tuple[str, ...]
     seconds: float
+    node_pids: tuple[int, ...]
 
 
 def measure(connection_file: Path, *, clients: int, seconds: float, processes: int = 1) -> Report:
@@ -106,29 +106,23 @@ def measure(connection_file: Path, *, clients: int, seconds: float, processes: i
     accounts = [f"bench-{run}-{number}" for number in range(clients)]
     asyncio.run(_register_all(connection_file, accounts))
     nodes = msgspec.json.decode(connection_file.read_bytes(), type=_Nodes).nodes
-    pids = [node.pid for node in nodes if node.pid is not None]
+    pids = tuple(node.pid for node in nodes if node.pid is not None)
     parts = [tuple(accounts[number::processes]) for number in range(processes)]
-    plans = [Plan(connection_file, part, seconds) for part in parts if part]
-    before = _cpu_s(pids)
+    plans = [Plan(connection_file, part, seconds, pids) for part in parts if part]
     if len(plans) == 1:
         tallies = [_run(plans[0])]
     else:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(len(plans), mp_context=context) as pool:
             tallies = list(pool.map(_run, plans))
-    after = _cpu_s(pids)
-    node_cpu = None if before is None or after is None else after - before
-    return _report(tallies, clients, seconds, node_cpu)
+    return _report(tallies, clients, seconds)
 
 
-def _report(
-    tallies: Sequence[Tally], clients: int, seconds: float, node_cpu_s: float | None
-) -> Report:
+def _report(tallies: Sequence[Tally], clients: int, seconds: float) -> Report:
     latencies = sorted(latency for tally in tallies for latency in tally.latencies_s)
     failures: Counter[str] = sum((tally.failures for tally in tallies), Counter())
     logins = max(len(latencies), 1)
-    # The nodes' CPU was counted over the warm-up, too.
-    share = seconds / (seconds + WARM_UP_S)
+    node_cpu_s = tallies[0].node_cpu_s  # every process of clients saw the same nodes
     return Report(
         clients=clients,
         processes=len(tallies),
@@ -140,7 +134,7 @@ def _report(
         failures=dict(failures),
         client_cpu_ms_per_login=round(sum(t.cpu_s for t in tallies) / logins * 1000, 2),
         node_cpu_ms_per_login=(
-            None if node_cpu_s is None else round(node_cpu_s * share / logins * 1000, 2)
+            None if node_cpu_s is None else round(node_cpu_s / logins * 1000, 2)
         ),
     )
 
@@ -196,42 +190,45 @@ def _run(plan: Plan) -> Tally:
 
 
 async def _log_in_for(plan: Plan) -> Tally:
-    reach, tally = load(plan.connection_file), Tally()
+    reach = load(plan.connection_file)
     context = ssl.create_default_context(cafile=str(reach.ca_file))
     connector = aiohttp.TCPConnector(ssl=context, limit=0)
     timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
-    start = time.monotonic() + WARM_UP_S
-    end = start + plan.seconds
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-
-        async def client(number: int, account: str) -> None:
-            phone = _Phone(session, reach, account)
-            turn = number
-            while (began := time.monotonic()) < end:
-                url = reach.endpoints[turn % len(reach.endpoints)].url
-                turn += 1
-                try:
-                    await phone.log_in(url)
-                except (_LoginFailed, aiohttp.ClientError, TimeoutError) as error:
-                    name = str(error) if isinstance(error, _LoginFailed) else type(error).__name__
-                    tally.failures[name] += 1
-                else:
-                    if start <= began and time.monotonic() <= end:
-                        tally.latencies_s.append(time.monotonic() - began)
-
-        cpu = 0.0
-
-        async def mark_start() -> None:
-            nonlocal cpu
-            await asyncio.sleep(max(0.0, start - time.monotonic()))
-            cpu = time.process_time()
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(mark_start())
-            for number, account in enumerate(plan.accounts):
-                group.create_task(client(number, account))
-        tally.cpu_s = time.process_time() - cpu
+        phones = [_Phone(session, reach, account) for account in plan.accounts]
+        # One uncounted login each: connections are made, the first elections are over.
+        await _in_turns(phones, Tally(), until=0.0)
+        tally, node_before = Tally(), _cpu_s(plan.node_pids)
+        own_before = time.process_time()
+        await _in_turns(phones, tally, until=time.monotonic() + plan.seconds)
+        tally.cpu_s = time.process_time() - own_before
+        node_after = _cpu_s(plan.node_pids)
+        if node_before is not None and node_after is not None:
+            tally.node_cpu_s = node_after - node_before
     return tally
+
+
+async def _in_turns(phones: Sequence[_Phone], tally: Tally, *, until: float) -> None:
+    """Every phone logs in, node after node, at least once and as long as there is time."""
+
+    async def client(number: int, phone: _Phone) -> None:
+        urls = phone.urls
+        for turn in itertools.count(number):
+            began = time.monotonic()
+            try:
+                await phone.log_in(urls[turn % len(urls)])
+            except (_LoginFailed, aiohttp.ClientError, TimeoutError) as error:
+                name = str(error) if isinstance(error, _LoginFailed) else type(error).__name__
+                tally.failures[name] += 1
+            else:
+                if time.monotonic() <= until:
+                    tally.latencies_s.append(time.monotonic() - began)
+            if time.monotonic() >= until:
+                return
+
+    async with asyncio.TaskGroup() as group:
+        for number, phone in enumerate(phones):
+            group.create_task(client(number, phone))
 
 
 class _Phone:
@@ -240,6 +237,7 @@ class _Phone:
     def __init__(self, session: aiohttp.ClientSession, reach: Reach, account: str) -> None:
         self._session = session
         self._reach = reach
+        self.urls = [endpoint.url for endpoint in reach.endpoints]
         self._account = account
         self._token = ""
         self._fresh_until = 0.0

@@ -109,7 +109,7 @@ def test_no_quorum_ends_with_5_and_says_that_nothing_was_counted(shell):
         ("unreachable", Exit.CONNECTION),
         ("timeout", Exit.TIMEOUT),
         ("no-quorum", Exit.NO_QUORUM),
-        ("hsm-unavailable", Exit.DEGRADED),
+        ("hsm-unavailable", Exit.NO_QUORUM),
         ("ledger-full", Exit.DEGRADED),
         ("draining", Exit.DEGRADED),
         ("busy", Exit.DEGRADED),
