@@ -192,7 +192,7 @@ def _groups(status: HostStatus) -> Iterator[Metric]:
     )
     facts = {
         fact: GaugeMetricFamily(f"quorumvault_raft_{fact}", f"Raft {fact}.", labels=["shard"])
-        for fact in ("term", "commit", "applied", "last_index", "records")
+        for fact in ("term", "commit", "applied", "first_index", "last_index", "records")
     }
     for group in status.groups:
         shard = [str(group.shard)]
