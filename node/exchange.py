@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 from typing import TYPE_CHECKING, Final, assert_never
 
 import msgspec
@@ -62,7 +63,8 @@ class Exchange:
         self._giver = giver
         self._send = send
         self._metrics = metrics
-        self._numbers = itertools.count(1)
+        # Not from 1: an ask of our life before must not be taken for one of this.
+        self._numbers = itertools.count(secrets.randbits(48))
         self._asked: dict[int, tuple[NodeId, Callable[[NodeId, Answer], None]]] = {}
         self._tasks: dict[tuple[NodeId, int], asyncio.Task[None]] = {}
         self._load: dict[NodeId, int] = {}

@@ -8,15 +8,13 @@ that is bytes. One line per request at level info; everything else is rare.
 from __future__ import annotations
 
 import logging
-import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 import structlog
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
-    from pathlib import Path
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -42,16 +40,12 @@ def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> b
     return _encoder.encode(event)
 
 
-def configure(level: str, path: Path | None, node: int) -> structlog.typing.FilteringBoundLogger:
+def configure(level: str, stream: BinaryIO, node: int) -> structlog.typing.FilteringBoundLogger:
     """Set up logging for this process and return the node's logger.
 
     The standard library's warnings (aiohttp, asyncio) come out in the same form.
 
-    Raises:
-        OSError: the log file cannot be opened.
-
     """
-    stream = sys.stderr.buffer if path is None else path.open("ab")
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from aiohttp import web
 
@@ -66,9 +66,11 @@ def run(config_path: Path) -> int:
         return _refuse(str(error), EXIT_CONFIGURATION)
     with opened.closing:
         try:
-            log = logs.configure(
-                opened.config.log_level, opened.config.log_file, opened.config.node_id
-            )
+            path = opened.config.log_file
+            stream: BinaryIO = sys.stderr.buffer
+            if path is not None:
+                stream = opened.closing.enter_context(path.open("ab"))
+            log = logs.configure(opened.config.log_level, stream, opened.config.node_id)
         except OSError as error:
             return _refuse(f"log.file: {error}; correct the path", EXIT_CONFIGURATION)
         try:

@@ -142,7 +142,7 @@ def shape_of(cluster: ClusterFile, entry: NodeEntry) -> Shape:
 
 
 def _pin(path: Path) -> Pin:
-    """The first line of the PIN file; it never shows itself."""
+    """The content of the PIN file without white space around it; it never shows itself."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_PIN_BYTES + 1)
@@ -151,7 +151,7 @@ def _pin(path: Path) -> Pin:
             f"hsm.pin_file {path} cannot be read ({error.strerror}); correct the path"
         ) from None
     try:
-        return Pin(data.decode("utf-8").rstrip("\r\n"))
+        return Pin(data.decode("utf-8").strip())
     except ValueError:
         raise ConfigError(f"hsm.pin_file {path} holds no PIN; write it there") from None
 

@@ -52,7 +52,7 @@ class Caller:
     sub: str = field(repr=False)
     scopes: frozenset[str]
     expires: float
-    record_id: bytes
+    record_id: bytes = field(repr=False)
 
 
 def _refused(claim: str, cause: str) -> Problem:

@@ -171,7 +171,7 @@ class TableHost:
             if done is not None:
                 done(Applied(outcome, shard, self.applied, self.sends, self.jumped))
 
-    def propose(self, command, *, timeout_s, done, shard=None):  # noqa: ARG002
+    def propose(self, command, *, timeout_s, done, shard=None):
         self.proposed.append(command)
         proposal = TableProposal()
 

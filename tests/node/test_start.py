@@ -1,0 +1,209 @@
+"""What stops a node at its start: one line that says what and what to do, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cluster.cluster_file import NodeEntry
+from cluster.datadir import DataDir
+from node import creation
+from node.start import EXIT_CONFIGURATION, EXIT_CONFLICT, StartRefused, open_node
+
+SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Ground:
+    """A created cluster and node 1's files, with no token provisioned."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        ports = iter(free_ports(20))
+        self.nodes = [
+            NodeEntry(n, n, f"dc-{n}", *(f"127.0.0.1:{next(ports)}" for _ in range(4)))
+            for n in range(1, 6)
+        ]
+        self.created = creation.create(root / "cluster", name="demo", nodes=self.nodes)
+        public = Ed25519PrivateKey.generate().public_key()
+        (root / "tenant.pem").write_bytes(
+            public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+        (root / "pin").write_text("1234\n")
+        tokens = root / "tokens"
+        tokens.mkdir()
+        (root / "softhsm2.conf").write_text(f"directories.tokendir = {tokens}\n")
+        self.config = root / "node.toml"
+        self.write()
+
+    def write(self, **changes: str) -> None:
+        entry = self.nodes[0]
+        values = {
+            "node_id": "1",
+            "cluster_file": '"cluster/cluster.json"',
+            "data_dir": '"data"',
+            "module": f'"{SOFTHSM}"',
+            "token_label": '"seat-1"',
+            "pin_file": '"pin"',
+            "ca_file": '"cluster/ca.pem"',
+            "cert_file": '"cluster/nodes/1/cert.pem"',
+            "key_file": '"cluster/nodes/1/key.pem"',
+            "client": f'"{entry.client}"',
+            "peer": f'"{entry.peer}"',
+            "admin": f'"{entry.admin}"',
+            "ops": f'"{entry.ops}"',
+            "extra": "",
+        } | changes
+        self.config.write_text(
+            """
+node_id = {node_id}
+cluster_file = {cluster_file}
+data_dir = {data_dir}
+{extra}
+[hsm]
+module = {module}
+token_label = {token_label}
+pin_file = {pin_file}
+[tls]
+ca_file = {ca_file}
+cert_file = {cert_file}
+key_file = {key_file}
+[listen]
+client = {client}
+peer = {peer}
+admin = {admin}
+ops = {ops}
+[[tenants]]
+iss = "demo"
+alg = "EdDSA"
+public_key_file = "tenant.pem"
+""".format(**values)
+        )
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        """The real command, in its own process."""
+        return subprocess.run(
+            [sys.executable, "-m", "quorumvault.cli", "node", "run", "--config", self.config],
+            env={**os.environ, "SOFTHSM2_CONF": str(self.root / "softhsm2.conf")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def _made(tmp_path_factory):
+    return Ground(tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture
+def ground(_made):
+    _made.write()
+    return _made
+
+
+def refused(ground: Ground) -> tuple[str, int]:
+    with pytest.raises(StartRefused) as raised:
+        open_node(ground.config)
+    line = str(raised.value)
+    assert "\n" not in line
+    assert "Traceback" not in line
+    return line, raised.value.exit_code
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"extra": "speed = 9"}, "speed"),
+        ({"cluster_file": '"none.json"'}, "none.json"),
+        ({"node_id": "9"}, "node 9 is not in the cluster file"),
+        ({"cert_file": '"none.pem"'}, "none.pem"),
+        ({"ca_file": '"pin"'}, "pin"),
+        ({"key_file": '"cluster/nodes/2/key.pem"'}, "do not load together"),
+        ({"pin_file": '"nopin"'}, "nopin"),
+        ({"client": '"no.such.host.invalid:1"'}, "listen.client"),
+    ],
+)
+def test_a_wrong_or_missing_file_is_a_configuration_error(ground, changes, said):
+    ground.write(**changes)
+    line, code = refused(ground)
+    assert said in line
+    assert code == EXIT_CONFIGURATION
+    assert not (ground.root / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["client", "peer", "admin", "ops"])
+def test_a_port_in_use_is_a_conflict_that_names_it(ground, name):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        ground.write(**{name: f'"{address}"'})
+        line, code = refused(ground)
+    assert f"listen.{name} = {address}" in line
+    assert "in use" in line
+    assert code == EXIT_CONFLICT
+    assert not (ground.root / "data").exists()
+
+
+def test_a_foreign_data_directory_is_a_conflict(ground, tmp_path):
+    other = DataDir.claim(tmp_path / "theirs", ground.created.cluster.cluster_id, 2)
+    other.release()
+    ground.write(data_dir=f'"{tmp_path / "theirs"}"')
+    line, code = refused(ground)
+    assert "belongs to node 2" in line
+    assert code == EXIT_CONFLICT
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"")
+    ground.write(data_dir=f'"{tmp_path / "photos"}"')
+    line, code = refused(ground)
+    assert "cat.jpg" in line
+    assert code == EXIT_CONFLICT
+
+
+def test_a_directory_in_use_is_a_conflict(ground, tmp_path):
+    held = DataDir.claim(tmp_path / "held", ground.created.cluster.cluster_id, 1)
+    ground.write(data_dir=f'"{tmp_path / "held"}"')
+    line, code = refused(ground)
+    held.release()
+    assert "in use by process" in line
+    assert code == EXIT_CONFLICT
+
+
+def test_after_a_refusal_nothing_stays_open(ground):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ground.write(ops=f'"127.0.0.1:{other.getsockname()[1]}"')
+        refused(ground)
+    for entry in (ground.nodes[0].client, ground.nodes[0].peer, ground.nodes[0].admin):
+        host, _, port = entry.rpartition(":")
+        with socket.create_server((host, int(port))):
+            pass
+
+
+def test_the_command_prints_one_line_and_the_exit_code(ground):
+    ground.write(extra="speed = 9")
+    ended = ground.run()
+    assert (ended.returncode, ended.stdout) == (EXIT_CONFIGURATION, "")
+    assert ended.stderr.count("\n") == 1
+    assert "speed" in ended.stderr
+
+
+def test_a_token_that_is_not_there_is_one_line(ground):
+    ended = ground.run()
+    assert (ended.returncode, ended.stdout) == (EXIT_CONFIGURATION, "")
+    assert ended.stderr.count("\n") == 1
+    assert "seat-1" in ended.stderr
+    assert "1234" not in ended.stderr
