@@ -1,4 +1,4 @@
-"""Commands through the host: where they may be proposed, what their fate is called (I4, I5, I12)."""
+"""Commands: where they may be proposed, and what their fate is called (I4, I5, I12)."""
 
 import pytest
 from world import Account, Applied, World

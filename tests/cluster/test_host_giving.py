@@ -1,4 +1,4 @@
-"""When a node gives its share: charged, applied here, in the ledger, durable; never before (I1-I3)."""
+"""When a node gives its share: charged, applied here, in its durable ledger (I1-I3)."""
 
 from world import Account, World
 

@@ -1,4 +1,4 @@
-"""A full list is locked when its grace is over, counted only while it could be answered (I3, I10)."""
+"""A full list is locked when its grace is over, counted while it could be answered (I3)."""
 
 from world import SECOND, Account, World
 

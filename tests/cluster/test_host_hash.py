@@ -3,10 +3,9 @@
 import pytest
 from world import Account, World
 
-from cluster.api import NotAGiver
-from cluster.hashes import Hashes
+from cluster.api import HostStopped, NotAGiver
 from cluster.frames import HashPoint
-from cluster.api import HostStopped
+from cluster.hashes import Hashes
 
 SECONDS = 1_000_000_000
 GOOD, BAD = b"\x01" * 32, b"\x02" * 32

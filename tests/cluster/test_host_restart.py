@@ -82,7 +82,7 @@ def test_nothing_is_said_before_the_start_is_stamped():
     node.crash()
     node.hsm_away = True
     said = []
-    world.observe.append(lambda a, b, frame: said.append(a) if a == 1 else None)
+    world.observe.append(lambda a, _b, _frame: said.append(a) if a == 1 else None)
     node.start()
     world.run(3)
     assert not said

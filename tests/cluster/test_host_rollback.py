@@ -144,7 +144,7 @@ def test_another_token_than_the_directory_ran_with_is_refused():
 def drop_one(table):
     def damage(store):
         rows = store.tables[table]
-        del rows[sorted(rows)[0]]
+        del rows[min(rows)]
 
     return damage
 
@@ -200,3 +200,29 @@ def test_a_follower_that_hears_of_a_commit_beyond_its_log_stops():
     follower.host._core.groups[0].last_index -= 2
     world.until(lambda: follower.stopped is not None, seconds=1)
     assert "rolled back" in follower.stopped
+
+
+def test_frames_of_an_earlier_life_are_dropped():
+    world = World().start()
+    leader = world.leader()
+    node = world.nodes[next(n for n in world.node_ids if n != leader)]
+    account = Account("user").enrol(world, leader)
+    recorded = []
+    world.observe.append(
+        lambda a, b, frame: recorded.append(frame) if (a, b) == (node.id, leader) else None
+    )
+    assert world.applied(node.id, account.charge(1)).status == "done"
+    world.observe.clear()
+    assert any(b"charge" in frame for frame in recorded)
+    node.crash()
+    node.start()
+    world.until(lambda: node.host.status().stepping)
+    host = world.nodes[leader].host
+    world.run(1)
+    heard = host.status().counters.forwards_received
+    contact = host.status().peers
+    for frame in recorded:
+        host.on_frame(node.id, frame)
+    host.turn()
+    assert host.status().counters.forwards_received == heard
+    assert host.status().peers == contact

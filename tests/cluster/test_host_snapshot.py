@@ -30,7 +30,8 @@ def left_behind(world, account, count=60):
     return away
 
 
-def test_a_node_away_until_the_log_was_cut_comes_back_by_snapshot(short_logs):
+@pytest.mark.usefixtures("short_logs")
+def test_a_node_away_until_the_log_was_cut_comes_back_by_snapshot():
     world = World(limit=100).start()
     account = Account("user").enrol(world, 1)
     quiet = Account("quiet").enrol(world, 1)
@@ -52,7 +53,8 @@ def test_a_node_away_until_the_log_was_cut_comes_back_by_snapshot(short_logs):
     world.until(lambda: away.host.status().stepping)
 
 
-def test_a_node_comes_back_by_snapshot_under_load(short_logs):
+@pytest.mark.usefixtures("short_logs")
+def test_a_node_comes_back_by_snapshot_under_load():
     world = World(limit=100, seed=5).start()
     account = Account("user").enrol(world, 1)
     away = left_behind(world, account)
@@ -73,7 +75,8 @@ def test_a_node_comes_back_by_snapshot_under_load(short_logs):
     assert len(world.state_hashes()) == 1
 
 
-def test_a_snapshot_moves_the_ledger_by_its_rule_and_never_replaces_it(short_logs):
+@pytest.mark.usefixtures("short_logs")
+def test_a_snapshot_moves_the_ledger_by_its_rule_and_never_replaces_it():
     world = World(limit=80).start()
     account = Account("user").enrol(world, 1)
     gone = Account("gone").enrol(world, 1)
@@ -97,7 +100,8 @@ def test_a_snapshot_moves_the_ledger_by_its_rule_and_never_replaces_it(short_log
     assert row.proved.era == 1
 
 
-def test_a_forged_row_in_the_ledger_is_not_forgotten_by_a_snapshot(short_logs):
+@pytest.mark.usefixtures("short_logs")
+def test_a_forged_row_in_the_ledger_is_not_forgotten_by_a_snapshot():
     """What this node gave stays given, whatever the cluster says of it later."""
     from cluster import statehash
     from cluster.ledger import encode_row
@@ -133,12 +137,13 @@ def test_a_forged_row_in_the_ledger_is_not_forgotten_by_a_snapshot(short_logs):
     [
         lambda data: data[:-1],
         lambda data: data[:50] + bytes([data[50] ^ 1]) + data[51:],
-        lambda data: b"",
+        lambda _data: b"",
         lambda data: data + data[:100],
     ],
     ids=["short", "flipped", "empty", "long"],
 )
-def test_a_damaged_snapshot_is_dropped_and_asked_for_again(short_logs, damage):
+@pytest.mark.usefixtures("short_logs")
+def test_a_damaged_snapshot_is_dropped_and_asked_for_again(damage):
     world = World(limit=100).start()
     account = Account("user").enrol(world, 1)
     away = left_behind(world, account)
@@ -150,7 +155,8 @@ def test_a_damaged_snapshot_is_dropped_and_asked_for_again(short_logs, damage):
     assert len(world.state_hashes()) == 1
 
 
-def test_a_receiver_killed_while_staging_starts_over(short_logs, monkeypatch):
+@pytest.mark.usefixtures("short_logs")
+def test_a_receiver_killed_while_staging_starts_over(monkeypatch):
     monkeypatch.setattr("cluster.staging.STAGE_RECORDS_PER_BATCH", 3)
     world = World(limit=100).start()
     account = Account("user").enrol(world, 1)
@@ -170,7 +176,8 @@ def test_a_receiver_killed_while_staging_starts_over(short_logs, monkeypatch):
     assert away.files == {}
 
 
-def test_the_leader_may_die_while_its_snapshot_is_fetched(short_logs):
+@pytest.mark.usefixtures("short_logs")
+def test_the_leader_may_die_while_its_snapshot_is_fetched():
     world = World(limit=100).start()
     world.fetch_ms = 500
     account = Account("user").enrol(world, 1)
@@ -183,7 +190,8 @@ def test_the_leader_may_die_while_its_snapshot_is_fetched(short_logs):
     assert len(world.state_hashes()) == 1
 
 
-def test_a_command_that_a_snapshot_jumped_over_is_proposed_again_and_says_so(short_logs):
+@pytest.mark.usefixtures("short_logs")
+def test_a_command_that_a_snapshot_jumped_over_is_proposed_again_and_says_so():
     world = World(limit=100).start()
     account = Account("user").enrol(world, 1)
     leader = world.leader()
@@ -203,7 +211,27 @@ def test_a_command_that_a_snapshot_jumped_over_is_proposed_again_and_says_so(sho
     assert follower.host.status().counters.snapshots_installed == 1
 
 
-def test_a_ledger_row_that_was_not_durable_while_staging_is_not_lost(short_logs, monkeypatch):
+@pytest.mark.usefixtures("short_logs")
+def test_the_log_behind_a_snapshot_under_way_is_kept():
+    world = World(limit=100).start()
+    world.fetch_ms = 3000
+    account = Account("user").enrol(world, 1)
+    away = left_behind(world, account)
+    away.start()
+    world.until(lambda: away.host.status().groups[0].catching_up)
+    users = [Account(f"load {n}") for n in range(60)]
+    for user in users:
+        world.applied(world.leader(), user.register())
+    world.until(lambda: away.host.status().counters.snapshots_installed == 1)
+    world.until(world.settled)
+    assert away.host.status().counters.snapshots_installed == 1  # the log reached back to it
+    world.run(70)
+    groups = [node.host.status().groups[0] for node in world.alive]
+    assert all(group.last_index - group.first_index <= 20 for group in groups)
+
+
+@pytest.mark.usefixtures("short_logs")
+def test_a_ledger_row_that_was_not_durable_while_staging_is_not_lost(monkeypatch):
     monkeypatch.setattr("cluster.durability.LAZY_PUTS_NS", 3600 * limits.SECOND)
     world = World(limit=100).start()
     account = Account("user").enrol(world, 1)
@@ -225,7 +253,8 @@ def test_a_ledger_row_that_was_not_durable_while_staging_is_not_lost(short_logs,
     assert b"\x77" * 32 in follower.host.ledger_row(victim.record_id).ids
 
 
-def test_a_log_is_cut_by_size_on_every_node_and_on_disk(short_logs):
+@pytest.mark.usefixtures("short_logs")
+def test_a_log_is_cut_by_size_on_every_node_and_on_disk():
     world = World(limit=100).start()
     account = Account("user").enrol(world, 1)
     busy(world, account, range(60))

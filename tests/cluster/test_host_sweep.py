@@ -61,7 +61,7 @@ class Witness:
 
     def check(self):
         world = self.world
-        for (_, _), attempts in self.shares.items():
+        for attempts in self.shares.values():
             assert len(attempts) <= world.limit, "I1: more than the limit in one era"
             for attempt in attempts:
                 assert attempt not in self.refused, "I12: no, and yet a share"

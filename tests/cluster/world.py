@@ -1,4 +1,4 @@
-"""A deterministic world for hosts: virtual time, seeded network, disks that lose what was not synced.
+"""A deterministic world for hosts: virtual time, seeded network, disks that lose unsynced writes.
 
 One event heap; every twin of `cluster.ports` schedules into it. The same seed gives the same story.
 Nothing sleeps: tests turn the time until a condition holds.
@@ -91,7 +91,8 @@ class SimNode:
         assert not self.up
         self.life += 1
         self.stopped = None
-        self.random = random.Random(f"{self.world.seed}/{self.id}/{self.life}")
+        seed = f"{self.world.seed}/{self.id}/{self.life}"
+        self.random = random.Random(seed)  # noqa: S311 - a simulation repeats its story
         shape = self.world.shape(self.id)
         state = boot(self.store, self.stamp, shape)
         ports = Ports(
@@ -175,7 +176,7 @@ class SimNode:
     def run(self, job, done):
         try:
             result = job()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the port hands it on
             result = error
         self.soon(5 * MS, lambda: done(result))
 
@@ -270,7 +271,7 @@ class World:
         self, seed=1, *, nodes=5, shards=2, limit=3, grace_s=5.0, delay_ms=(5, 15), disk_ms=4
     ):
         self.seed = seed
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311 - a simulation repeats its story
         self.now = SECOND
         self.shards, self.limit, self.grace_s = shards, limit, grace_s
         self.delay_ms = delay_ms
