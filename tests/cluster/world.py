@@ -92,7 +92,7 @@ class SimNode:
         self.life += 1
         self.stopped = None
         seed = f"{self.world.seed}/{self.id}/{self.life}"
-        self.random = random.Random(seed)  # noqa: S311 - a simulation repeats its story
+        self.random = random.Random(seed)
         shape = self.world.shape(self.id)
         state = boot(self.store, self.stamp, shape)
         ports = Ports(
@@ -271,7 +271,7 @@ class World:
         self, seed=1, *, nodes=5, shards=2, limit=3, grace_s=5.0, delay_ms=(5, 15), disk_ms=4
     ):
         self.seed = seed
-        self.random = random.Random(seed)  # noqa: S311 - a simulation repeats its story
+        self.random = random.Random(seed)
         self.now = SECOND
         self.shards, self.limit, self.grace_s = shards, limit, grace_s
         self.delay_ms = delay_ms
