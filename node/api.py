@@ -209,7 +209,11 @@ class Api:
         methods = self._methods.get(template)
         if methods is None:
             raise Problem(Code.NOT_FOUND, "no such path; the calls are listed in /openapi.json")
-        raise Problem(Code.METHOD_NOT_ALLOWED, f"use {' or '.join(sorted(methods))} on this path")
+        raise Problem(
+            Code.METHOD_NOT_ALLOWED,
+            f"use {' or '.join(sorted(methods))} on this path",
+            allow=", ".join(sorted(methods)),
+        )
 
     async def _answer(
         self, request: web.BaseRequest, route: Route, segment: str, query: str

@@ -120,6 +120,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         charged: see the module's table.
         guesses_remaining: where an applied outcome told it.
         retry_after_s: overrides the default of retryable problems.
+        allow: the methods that the path has, for 405.
 
     """
 
@@ -131,6 +132,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         charged: Charged = Charged.NO,
         guesses_remaining: int | None = None,
         retry_after_s: int | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
@@ -138,6 +140,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         self.charged = charged
         self.guesses_remaining = guesses_remaining
         self.retry_after_s = retry_after_s
+        self.allow = allow
 
     @property
     def status(self) -> int:
@@ -151,6 +154,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
             headers["Retry-After"] = str(self.retry_after_s or RETRY_AFTER_S)
         if self.code is Code.TOKEN:
             headers["WWW-Authenticate"] = 'Bearer realm="quorumvault"'
+        if self.allow is not None:
+            headers["Allow"] = self.allow
         return headers
 
     def body(self) -> bytes:
