@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NewType
 
 NodeId = NewType("NodeId", int)
-"""Raft id of one node, for ever; never reused, also not by the node that replaces it in its seat."""
+"""Raft id of one node, for ever; never reused, not even by the node that takes over its seat."""
 Seat = NewType("Seat", int)
 """1…5: the data center's place in the threshold scheme."""
 ShardId = NewType("ShardId", int)

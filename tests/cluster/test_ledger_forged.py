@@ -62,7 +62,7 @@ class Adversary:
     """Says whatever it likes, mostly about one account holder, mostly well-formed."""
 
     def __init__(self, seed):
-        self.rng = random.Random(seed)  # noqa: S311 - a seed reproduces a history
+        self.rng = random.Random(seed)
         self.target = self.rng.choice(PHONES)
 
     def phone(self):

@@ -321,7 +321,7 @@ for line in sys.stdin:
 def test_flipped_bits_are_found_or_changed_nothing(filled: Path) -> None:
     """Any page but LMDB's two headers, where a flip can at worst bring back the batch before."""
     bits = range(2 * 4096 * 8, (filled / DATA_FILE).stat().st_size * 8)
-    dice = random.Random(7)  # noqa: S311 - the same flips in every run
+    dice = random.Random(7)
     places = dice.sample(bits, 250)
     flipper = subprocess.run(
         [sys.executable, "-c", FLIPPER, str(filled)],
@@ -393,7 +393,7 @@ def writer(path: Path, map_bytes: int, size: int) -> subprocess.Popen:
 
 def test_after_kill_9_nothing_acknowledged_is_lost_or_torn(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    dice = random.Random(1)  # noqa: S311 - the same moments in every run
+    dice = random.Random(1)
     acknowledged = 0
     for _ in range(6):
         with writer(path, 1 << 28, 40) as child:

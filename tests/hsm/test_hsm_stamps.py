@@ -89,8 +89,8 @@ def test_a_stamp_that_cannot_be_synced_is_not_acknowledged(ground, monkeypatch):
 def test_killed_at_random_moments_no_acknowledged_stamp_is_ever_lost(ground):
     settings = ground.blank()
     ground.on_token(settings, lambda token: stamps.write(token, bytes(8)))
-    seed = random.randrange(2**32)  # noqa: S311
-    moments = random.Random(seed)  # noqa: S311 - moments, no secrets
+    seed = random.randrange(2**32)
+    moments = random.Random(seed)
     arguments = [str(settings.module), settings.token_label, settings.pin.reveal()]
     writer = subprocess.Popen(
         [sys.executable, Path(__file__).parent / "stamp_writer.py", *arguments],

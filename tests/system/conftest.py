@@ -41,4 +41,4 @@ def seeded(request: pytest.FixtureRequest) -> random.Random:
     """Randomness of a printed seed; QUORUMVAULT_TEST_SEED repeats it."""
     seed = int(os.environ.get("QUORUMVAULT_TEST_SEED") or random.getrandbits(32))
     sys.stdout.write(f"{request.node.name}: QUORUMVAULT_TEST_SEED={seed}\n")
-    return random.Random(seed)  # noqa: S311 - repeatable, and no secret
+    return random.Random(seed)
