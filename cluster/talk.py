@@ -224,10 +224,10 @@ class Talk:
     def _raft(self, peer: Peer, item: RaftMessages) -> None:
         if not self._stepping:
             return
-        for shard, message in item.messages:
-            self._check_shard(shard)
-            self._check_rolled_back(peer, shard, message)
         try:
+            for shard, message in item.messages:
+                self._check_shard(shard)
+                self._check_rolled_back(peer, shard, message)
             snapshots = self._core.raft.step_frame(peer.node_id, item.messages)
         except ValueError as error:
             raise FrameError(str(error)) from error
@@ -235,8 +235,14 @@ class Talk:
             self._host.stager.offered(peer.node_id, self._core.groups[shard], manifest, message)
 
     def _check_rolled_back(self, peer: Peer, shard: int, message: bytes) -> None:
-        """Rule (d), before step: somebody remembers more of this log than this node has."""
-        kind, _, _, term, index, _, commit = self._core.raft.peek(message)
+        """Rule (d), before step: somebody remembers more of this log than this node has.
+
+        That stops the node, so it must be the word of who sent it: whatever does not decode or is
+        said in another's name cuts the link instead.
+        """
+        kind, sender, to, term, index, _, commit = self._core.raft.peek(message)
+        if (sender, to) != (peer.node_id, self._core.shape.node_id):
+            raise FrameError(f"it sent a Raft message from {sender} to {to}")
         if kind not in (APPEND_RESPONSE, HEARTBEAT):
             return
         group = self._core.groups[shard]

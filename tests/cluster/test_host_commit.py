@@ -177,6 +177,31 @@ def test_a_bad_forwarded_command_is_refused_and_never_logged(command):
     assert len(world.alive) == 5
 
 
+def raft_message(kind, sender, to, term, commit):
+    """A raft-rs message in protobuf; every number here is one byte long."""
+    return bytes((8, kind, 16, to, 24, sender, 32, term, 48, 5, 64, commit))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda _to, _sender, _third: b"\xff\xff",
+        lambda to, _sender, third: raft_message(8, third, to, 9, 100),
+        lambda _to, sender, third: raft_message(8, sender, third, 9, 100),
+    ],
+    ids=["no message", "a commit beyond the log, in another's name", "one to another"],
+)
+def test_a_raft_message_that_is_none_or_of_another_cuts_the_link_and_stops_nobody(make):
+    world = World().start()
+    to, sender, third = [node for node in world.node_ids if node != world.leader()][:3]
+    before = world.nodes[to].host.status().groups[0].term
+    inject(world, to, sender, RaftMessages([(0, make(to, sender, third))]))
+    world.run(1)
+    assert [(cut[0], cut[1]) for cut in world.cuts] == [(to, sender)]
+    assert len(world.alive) == 5
+    assert world.nodes[to].host.status().groups[0].term == before
+
+
 def test_a_follower_refuses_a_forward_and_names_the_leader():
     world = World().start()
     leader = world.leader()
