@@ -70,8 +70,8 @@ class _Open:
         self.is_barrier = is_barrier
         self.waiters: list[Waiter] = []
         self.sends = 0
-        self.outstanding: set[int] = set()
-        """Sends that were not refused."""
+        self.outstanding: dict[int, NodeId] = {}
+        """Sends that were not refused, and to whom they went."""
         self.sent_to = NO_NODE
         self.accepted: tuple[NodeId, int] | None = None
         """(leader, term) that has it in its log."""
@@ -163,18 +163,18 @@ class Proposals:
     def sent(self, command: _Open, leader: NodeId, now: int) -> None:
         """Count a send."""
         command.sends += 1
-        command.outstanding.add(command.sends)
+        command.outstanding[command.sends] = leader
         command.sent_to = leader
         command.accepted = None
         self._resend.append((now + RESEND_NS, command, command.sends))
 
-    def nacked(self, reason: str, sends: Iterable[tuple[int, int]], now: int) -> None:
-        """These sends were refused before being appended."""
+    def nacked(self, by: NodeId, reason: str, sends: Iterable[tuple[int, int]], now: int) -> None:
+        """`by` refused these sends before appending them; only its own word on them counts."""
         for seq, send in sends:
             command = self._open.get(seq)
-            if command is None or send not in command.outstanding:
+            if command is None or command.outstanding.get(send) != by:
                 continue
-            command.outstanding.discard(send)
+            del command.outstanding[send]
             if reason in ("not-leader", "dropped"):
                 self._paused.append((now + NACK_PAUSE_NS, command))
             elif not command.outstanding:

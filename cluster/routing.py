@@ -53,7 +53,7 @@ class Routing:
                 group, Offered(node_id, self._incarnation, command.seq, send, command.data)
             )
             if refusal is not None:
-                self._proposals.nacked(refusal, [(command.seq, send)], now)
+                self._proposals.nacked(node_id, refusal, [(command.seq, send)], now)
 
     def _dispatch_to(self, peer: Peer, shard: ShardId, now: int) -> None:
         forwarded: list[tuple[int, int, bytes]] = []
@@ -77,7 +77,7 @@ class Routing:
             self._proposals.accepted(peer.node_id, answer.term, answer.seqs)
         else:
             self._core.counters.nacks_received += len(answer.sends)
-            self._proposals.nacked(answer.reason, answer.sends, self._core.now())
+            self._proposals.nacked(peer.node_id, answer.reason, answer.sends, self._core.now())
 
     # ---- the leader's side
 
@@ -135,7 +135,7 @@ class Routing:
         for origin, sends in by_origin.items():
             peer = self._core.peers.get(origin)
             if peer is None:
-                self._proposals.nacked(reason, sends, self._core.now())
+                self._proposals.nacked(origin, reason, sends, self._core.now())
             else:
                 self._nack(peer, self._core.groups[shard], reason, sends)
 

@@ -328,3 +328,17 @@ def test_the_same_seed_tells_the_same_story():
 
     assert story(7) == story(7)
     assert story(7) != story(8)
+
+
+def test_a_refusal_by_another_than_the_leader_asked_is_not_believed():
+    """I12: `no` is said only on the word of whoever could have appended the command."""
+    world = World().start()
+    account = Account("user").enrol(world, 1)
+    leader = world.leader()
+    proposer, liar = [node for node in world.node_ids if node != leader][:2]
+    lie = Nack(0, "busy", 0, [(seq, send) for seq in range(1, 100) for send in (1, 2)])
+    world.observe.append(
+        lambda a, b, _: inject(world, proposer, liar, lie) if a == proposer else None
+    )
+    outcome = world.applied(proposer, account.charge(1))
+    assert outcome.status == "done"
