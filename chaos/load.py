@@ -21,9 +21,26 @@ if TYPE_CHECKING:
 
 
 class Load:
-    """Clients that go on by themselves until they are told to stop."""
+    """Clients that go on by themselves until they are told to stop.
 
-    def __init__(self, vault: Endpoints, count: int, random: random.Random, prefix: str) -> None:
+    Args:
+        vault: what they use.
+        count: how many.
+        random: what they do, and where.
+        prefix: of their accounts' names.
+        think_s: how long each waits between two operations; 0 presses as hard as it can.
+
+    """
+
+    def __init__(
+        self,
+        vault: Endpoints,
+        count: int,
+        random: random.Random,
+        prefix: str,
+        *,
+        think_s: float = 0.0,
+    ) -> None:
         self.history = History()
         self.clients = [
             Client(vault, number, self.history, random, f"{prefix}-{number}")
@@ -32,6 +49,7 @@ class Load:
         self.done = [0] * count
         """Whole operations per client."""
         self._random = random
+        self._think_s = think_s
         self._stopping = False
         self._progress = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
@@ -50,6 +68,7 @@ class Load:
                 self.done[client.number] += 1
                 async with self._progress:
                     self._progress.notify_all()
+                await asyncio.sleep(self._think_s)
         finally:
             async with self._progress:  # whoever waits for progress sees why there is none
                 self._progress.notify_all()

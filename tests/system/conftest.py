@@ -21,11 +21,12 @@ def shared_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault5]:
         yield vault
 
 
-@pytest.fixture(scope="session")
-def stormy_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault5]:
-    """A vault for tests that kill nodes and bring every one of them back."""
-    with vault5(tmp_path_factory.mktemp("stormy-vault")) as vault:
-        yield vault
+@pytest.fixture
+def stormy_vault(shared_vault: Vault5) -> Iterator[Vault5]:
+    """The same one for tests that kill nodes: whatever they do, all five are up afterwards."""
+    yield shared_vault
+    dead = [node.id for node in shared_vault.cluster.nodes.values() if not node.running]
+    shared_vault.restart(*dead)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
 
 WRITERS = 24
 CUT_S = 100.0
+THINK_S = 0.1
 SERVED_AGAIN_S = 60.0
 DEATHS = 4
 
@@ -108,12 +109,12 @@ async def test_a_node_that_was_away_until_the_log_was_cut_comes_back_by_snapshot
     away = seeded.choice(vault.ids)
     others = [node for node in vault.ids if node != away]
     async with await Endpoints.connect(vault.connection_file) as endpoints:
-        load = Load(endpoints, 4, seeded, "cut")
+        load = Load(endpoints, 4, seeded, "cut", think_s=THINK_S)
         await load.start()
         await load.progress(20, SERVED_AGAIN_S)
         last = positions(vault, "last_index", [away])[0]
         await asyncio.to_thread(vault.kill, away)
-        while_away = Load(endpoints, 4, seeded, "while-away")
+        while_away = Load(endpoints, 4, seeded, "while-away", think_s=THINK_S)
         await while_away.start()
         writers = Writers(load, WRITERS)
         await writers.start()
@@ -157,10 +158,10 @@ async def test_five_nodes_killed_at_once_under_load_lose_nothing_acknowledged(
 ) -> None:
     vault = narrow_vault
     async with await Endpoints.connect(vault.connection_file) as endpoints:
-        load = Load(endpoints, 8, seeded, "dark")
+        load = Load(endpoints, 6, seeded, "five", think_s=THINK_S)
         await load.start()
         for _ in range(DEATHS):
-            await load.progress(seeded.randrange(1, 60), SERVED_AGAIN_S)
+            await load.progress(seeded.randrange(1, 30), SERVED_AGAIN_S)
             await asyncio.to_thread(vault.kill, *vault.ids)
             await asyncio.to_thread(vault.restart, *vault.ids)
             await load.everybody(SERVED_AGAIN_S)

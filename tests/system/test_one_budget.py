@@ -56,12 +56,12 @@ async def witnessed(vault: Vault5, client: Client) -> tuple[set[str], set[str], 
 
 
 async def test_of_500_guesses_at_once_over_all_nodes_ten_are_evaluated_and_490_refused(
-    shared_vault: Vault5, seeded: random.Random
+    stormy_vault: Vault5, seeded: random.Random
 ) -> None:
-    async with await Endpoints.connect(shared_vault.connection_file) as endpoints:
+    async with await Endpoints.connect(stormy_vault.connection_file) as endpoints:
         client = await registered(endpoints, seeded, "five hundred")
         guesses = [client.guess(b"guess %d" % number) for number in range(GUESSES)]
-        nodes = [shared_vault.ids[number % 5] for number in range(GUESSES)]
+        nodes = [stormy_vault.ids[number % 5] for number in range(GUESSES)]
         replies = await asyncio.gather(
             *(client.attempt(n, g, alone=False) for n, g in zip(nodes, guesses, strict=True))
         )
@@ -70,10 +70,10 @@ async def test_of_500_guesses_at_once_over_all_nodes_ten_are_evaluated_and_490_r
         answers = [reply.body for reply in replies if reply.ok]
         assert sorted(answer["guesses_remaining"] for answer in answers) == list(range(LIMIT))
         assert not any(answer["replayed"] for answer in answers)
-        given, evaluated, elements = await witnessed(shared_vault, client)
+        given, evaluated, elements = await witnessed(stormy_vault, client)
         assert evaluated == given == {hexed(answer["attempt_id"]) for answer in answers}
         assert len(elements) == LIMIT
-        for node in shared_vault.ids:
+        for node in stormy_vault.ids:
             look = await client.send(node, "observe", "GET", "/v1/record")
             assert (look.body["state"], look.body["guesses_remaining"]) == ("exhausted", 0)
 
@@ -96,9 +96,9 @@ def one_charge(client: Client, guess: Guess, replies: Sequence[Reply]) -> None:
 
 
 async def test_one_guess_sent_200_times_at_once_to_all_nodes_is_charged_once(
-    shared_vault: Vault5, seeded: random.Random
+    stormy_vault: Vault5, seeded: random.Random
 ) -> None:
-    async with await Endpoints.connect(shared_vault.connection_file) as endpoints:
+    async with await Endpoints.connect(stormy_vault.connection_file) as endpoints:
         client = await registered(endpoints, seeded, "the same again")
         guess = client.guess(b"right")
         replies = await asyncio.gather(
@@ -107,7 +107,7 @@ async def test_one_guess_sent_200_times_at_once_to_all_nodes_is_charged_once(
         assert Counter(reply.status for reply in replies) == {200: REPEATS}
         assert sum(not reply.body["replayed"] for reply in replies) == 1
         one_charge(client, guess, replies)
-        given, evaluated, elements = await witnessed(shared_vault, client)
+        given, evaluated, elements = await witnessed(stormy_vault, client)
         assert evaluated == given == {hexed(guess.attempt_id)}
         assert len(elements) == 1
         await client.login()  # the proof of another attempt gives all guesses back
