@@ -7,7 +7,7 @@ waits until everybody has been served again, instead of sleeping.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from chaos.client import Client
 from chaos.history import History
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Load:
-    """Clients that go on by themselves until they are told to stop.
+    """Clients that go on by themselves until they are told to stop, or the context ends.
 
     Args:
         vault: what they use.
@@ -53,6 +53,15 @@ class Load:
         self._stopping = False
         self._progress = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Whoever still goes on is cut off; after `stop` nobody does."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def start(self) -> None:
         """Register every account, then go on in the background."""

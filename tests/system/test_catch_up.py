@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 from harness import vault5, wait_until
 from judgement import judge, metric
 
 from chaos.client import Client, Endpoints
+from chaos.history import History
 from chaos.load import Load
 from engines._engines import ed25519_public_key, opaque_registration_start
 from engines.encoding import b64u_encode
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from harness import Vault5
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
 WRITERS = 24
 CUT_S = 100.0
@@ -60,14 +61,21 @@ def largest_put(client: Client) -> tuple[str, dict[str, str | int]]:
 class Writers:
     """Clients that put one pending registration after the other: the largest commands there are."""
 
-    def __init__(self, load: Load, count: int) -> None:
-        vault, seeded = load.clients[0].vault, load.clients[0].random
+    def __init__(self, vault: Endpoints, seeded: random.Random) -> None:
         self.clients = [
-            Client(vault, 100 + number, load.history, seeded, f"writer-{number}")
-            for number in range(count)
+            Client(vault, number, History(), seeded, f"writer-{number}")
+            for number in range(WRITERS)
         ]
         self._writing = True
         self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def start(self) -> None:
         await asyncio.gather(*(client.register(b"right") for client in self.clients))
@@ -108,15 +116,17 @@ async def test_a_node_that_was_away_until_the_log_was_cut_comes_back_by_snapshot
     vault = narrow_vault
     away = seeded.choice(vault.ids)
     others = [node for node in vault.ids if node != away]
-    async with await Endpoints.connect(vault.connection_file) as endpoints:
-        load = Load(endpoints, 4, seeded, "cut", think_s=THINK_S)
+    async with (
+        await Endpoints.connect(vault.connection_file) as endpoints,
+        Load(endpoints, 4, seeded, "cut", think_s=THINK_S) as load,
+        Load(endpoints, 4, seeded, "while-away", think_s=THINK_S) as while_away,
+        Writers(endpoints, seeded) as writers,
+    ):
         await load.start()
         await load.progress(20, SERVED_AGAIN_S)
         last = positions(vault, "last_index", [away])[0]
         await asyncio.to_thread(vault.kill, away)
-        while_away = Load(endpoints, 4, seeded, "while-away", think_s=THINK_S)
         await while_away.start()
-        writers = Writers(load, WRITERS)
         await writers.start()
         await asyncio.to_thread(
             wait_until,
@@ -157,8 +167,10 @@ async def test_five_nodes_killed_at_once_under_load_lose_nothing_acknowledged(
     narrow_vault: Vault5, seeded: random.Random
 ) -> None:
     vault = narrow_vault
-    async with await Endpoints.connect(vault.connection_file) as endpoints:
-        load = Load(endpoints, 6, seeded, "five", think_s=THINK_S)
+    async with (
+        await Endpoints.connect(vault.connection_file) as endpoints,
+        Load(endpoints, 6, seeded, "five", think_s=THINK_S) as load,
+    ):
         await load.start()
         for _ in range(DEATHS):
             await load.progress(seeded.randrange(1, 30), SERVED_AGAIN_S)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from harness import Vault5
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
 MOMENTS = 20
 DARK_MOMENTS = 3
@@ -32,8 +32,10 @@ async def test_any_two_killed_at_any_moment_cost_no_key_no_count_and_no_service(
     stormy_vault: Vault5, seeded: random.Random
 ) -> None:
     vault = stormy_vault
-    async with await Endpoints.connect(vault.connection_file) as endpoints:
-        load = Load(endpoints, 6, seeded, "storm", think_s=THINK_S)
+    async with (
+        await Endpoints.connect(vault.connection_file) as endpoints,
+        Load(endpoints, 6, seeded, "storm", think_s=THINK_S) as load,
+    ):
         await load.start()
         for moment in range(MOMENTS):
             await load.progress(seeded.randrange(1, 30), SERVED_AGAIN_S)
@@ -52,8 +54,10 @@ async def test_with_three_dead_every_attempt_gets_503_and_the_truth_about_its_ch
     stormy_vault: Vault5, seeded: random.Random
 ) -> None:
     vault = stormy_vault
-    async with await Endpoints.connect(vault.connection_file) as endpoints:
-        load = Load(endpoints, 4, seeded, "dark", think_s=THINK_S)
+    async with (
+        await Endpoints.connect(vault.connection_file) as endpoints,
+        Load(endpoints, 4, seeded, "dark", think_s=THINK_S) as load,
+    ):
         await load.start()
         asking = [
             Client(endpoints, 100 + number, load.history, seeded, f"asking-{number}")
