@@ -221,6 +221,8 @@ class Proposals:
             waiter = heapq.heappop(self._deadlines)[2]
             if waiter.done is not None:
                 self._end(waiter, _overdue(waiter.command))
+                # `done` is cleared when it is called, later: this waiter is gone from now on.
+                waiter.command.waiters.remove(waiter)
                 self.left(waiter.command)
         while self._paused and self._paused[0][0] <= now:
             command = self._paused.popleft()[1]

@@ -218,12 +218,13 @@ class Api:
     async def _answer(
         self, request: web.BaseRequest, route: Route, segment: str, query: str
     ) -> bytes:
+        # A slow body holds no slot, nor does who has no token: slots are for work.
         _check_size(request, self._max_body)
         self._gate.check()
+        body = await self._body(request)
+        caller = self._tokens.caller(request.headers.get("Authorization"), route.scopes)
+        self._rate.admit(caller.record_id)
         with self._slots:
-            body = await self._body(request)
-            caller = self._tokens.caller(request.headers.get("Authorization"), route.scopes)
-            self._rate.admit(caller.record_id)
             if not route.has_query:
                 decode_query(query, [])
             if body and not route.has_body:
@@ -240,17 +241,31 @@ class Api:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        read = bytearray()
         try:
-            async with asyncio.timeout(BODY_S):
-                while chunk := await request.content.readany():
-                    read += chunk
-                    if len(read) > self._max_body:
-                        raise _too_large(self._max_body)
+            if request.content.is_eof():  # came with the head, as nearly always: no timer
+                body = request.content.read_nowait()
+                if len(body) > self._max_body:
+                    raise _too_large(self._max_body)
+                return body
+            return await self._arriving(request)
         except TimeoutError:
             raise malformed("body", f"did not arrive within {BODY_S:.0f} s") from None
         except web.PayloadAccessError:
             raise malformed("body", "is not readable") from None
+
+    async def _arriving(self, request: web.BaseRequest) -> bytes:
+        """A body that comes in pieces.
+
+        Raises:
+            TimeoutError: after BODY_S.
+
+        """
+        read = bytearray()
+        async with asyncio.timeout(BODY_S):
+            while chunk := await request.content.readany():
+                read += chunk
+                if len(read) > self._max_body:
+                    raise _too_large(self._max_body)
         return bytes(read)
 
     def _respond(

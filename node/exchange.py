@@ -181,8 +181,8 @@ class Exchange:
             task.cancel()
 
     def _reply(self, asker: NodeId, answer: Answer) -> None:
-        if asker == self._node_id:
-            self._answer(asker, answer)
+        if asker == self._node_id:  # later, too: `ask` has not returned its number yet
+            asyncio.get_running_loop().call_soon(self._answer, asker, answer)
         else:
             self._post(asker, answer)
 

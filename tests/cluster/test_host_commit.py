@@ -7,6 +7,8 @@ from cluster.api import NotAppended, Unknown
 from cluster.commands import Barrier, Expire, decode_command, encode_command
 from cluster.frames import Accepted, Forward, Frame, Nack, RaftMessages, decode_frame, encode_frame
 from cluster.limits import MAX_OPEN_COMMANDS
+from cluster.proposals import Proposals
+from cluster.types import ShardId
 
 
 def test_a_command_proposed_at_any_node_is_applied_at_every_node():
@@ -204,6 +206,7 @@ def test_a_raft_message_that_is_none_or_of_another_cuts_the_link_and_stops_nobod
 
 def test_a_follower_refuses_a_forward_and_names_the_leader():
     world = World().start()
+    world.run(1)  # every follower has heard of the leader
     leader = world.leader()
     one, other = [node for node in world.node_ids if node != leader][:2]
     answers = []
@@ -342,3 +345,32 @@ def test_a_refusal_by_another_than_the_leader_asked_is_not_believed():
     )
     outcome = world.applied(proposer, account.charge(1))
     assert outcome.status == "done"
+
+
+def test_commands_that_ended_at_their_deadline_make_room_for_new_ones():
+    later = []
+    proposals = Proposals(1, later.append)
+    for era in range(3):
+        results = []
+        for _ in range(MAX_OPEN_COMMANDS):
+            proposals.add(ShardId(0), b"x", 100 + era, results.append, is_barrier=False)
+        proposals.on_time(100 + era)
+        for call in later:
+            call()
+        later.clear()
+        assert results == [NotAppended("no leader took it in time")] * MAX_OPEN_COMMANDS
+        assert len(proposals) == 0
+
+
+def test_readers_of_a_barrier_end_each_at_its_own_deadline():
+    later, results = [], []
+    proposals = Proposals(1, later.append)
+    for deadline in (100, 200):
+        proposals.add(ShardId(0), b"b", deadline, results.append, is_barrier=True)
+    for now, ended, still_open in ((100, 1, 1), (200, 2, 0)):
+        proposals.on_time(now)
+        for call in later:
+            call()
+        later.clear()
+        assert len(results) == ended
+        assert len(proposals) == still_open

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from contextlib import asynccontextmanager
@@ -511,6 +512,24 @@ async def test_a_node_whose_slots_are_taken_answers_busy(tmp_path):
             body = await edge.problem("POST", "/v1/attempts", good_values(AttemptBody))
         assert (body["status"], body["code"], body["charged"]) == (429, "busy", "no")
         assert (await edge.ask("GET", "/v1/record"))[0] == 200
+    world.close()
+
+
+async def test_bodies_that_never_end_take_no_slot_from_others(tmp_path):
+    world = World(tmp_path, limits=Limits(concurrent_requests=1, account_per_minute=0))
+    async with listening(world) as session:
+        edge = Edge(world, session)
+        sent, never = asyncio.Event(), asyncio.Event()
+
+        async def endless():
+            yield b"{"
+            sent.set()
+            await never.wait()
+
+        slow = asyncio.create_task(edge.ask("POST", "/v1/attempts", raw=endless(), token=None))
+        await sent.wait()
+        assert (await edge.ask("GET", "/v1/record"))[0] == 200
+        slow.cancel()
     world.close()
 
 
