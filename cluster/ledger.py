@@ -45,8 +45,8 @@ from cluster.commands import (
     Status,
 )
 from cluster.record import MAX_LIMIT, Record, Rules
+from cluster.signatures import verified
 from cluster.types import MAX_COUNTER, InvariantError
-from engines._engines import ed25519_verify
 from engines.identifiers import prove_message, registration_id
 
 MERGED_ROWS: Final = 4
@@ -284,7 +284,7 @@ def on_prove(rules: Rules, row: LedgerRow, registration: bytes, proof: Proved) -
     if row.proved is not None and proof.era <= row.proved.era:
         return row, Alarm.PROVE_NOT_NEWER
     message = prove_message(rules.cluster_id, current.registration_id, proof.era, proof.attempt_id)
-    if not ed25519_verify(current.proof_key, message, proof.signature):
+    if not verified(current.proof_key, message, proof.signature):
         return row, Alarm.PROVE_UNVERIFIED
     return LedgerRow(row.floor, current, proof, ()), None
 

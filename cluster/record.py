@@ -42,8 +42,9 @@ from cluster.commands import (
     Sig64,
     Status,
 )
+from cluster.signatures import verified
 from cluster.types import MAX_COUNTER, check
-from engines._engines import ed25519_is_usable, ed25519_verify
+from engines._engines import ed25519_is_usable
 from engines.identifiers import activation_message, prove_message
 from engines.identifiers import registration_id as compute_registration_id
 
@@ -291,7 +292,7 @@ def _activate(rules: Rules, record: Record, command: Activate) -> tuple[Record, 
         return record, _not_activated(Status.CONFLICT, record, command)
     _check_bound(command.record_id, pending)
     message = activation_message(rules.cluster_id, pending.registration_id)
-    if not ed25519_verify(pending.proof_key, message, command.signature):
+    if not verified(pending.proof_key, message, command.signature):
         return record, _not_activated(Status.REJECTED, record, command)
     after = Record(
         version=_next_version(record),
@@ -375,7 +376,7 @@ def _prove(rules: Rules, record: Record, command: Prove) -> tuple[Record, ProveO
     message = prove_message(
         rules.cluster_id, active.registration_id, command.era, command.attempt_id
     )
-    if not ed25519_verify(active.proof_key, message, command.signature):
+    if not verified(active.proof_key, message, command.signature):
         # The last proof's era is over, so for it the table's next line answers: superseded.
         return record, answer(Status.SUPERSEDED if is_last else Status.REJECTED)
     if is_last:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.commands import Prove, ProveOutcome, Status
+from cluster.signatures import verified
 from engines import identifiers
-from engines._engines import ed25519_verify
 from engines.encoding import b64u_encode
 from hsm.errors import HsmError, SealBroken
 from node.answers import ProofAnswer
@@ -44,7 +44,7 @@ async def prove(parts: Parts, record_id: bytes, attempt_id: bytes, body: ProofBo
     message = identifiers.prove_message(
         parts.cluster.cluster_id, active.registration_id, body.era, attempt_id
     )
-    if not ed25519_verify(active.proof_key, message, body.signature):
+    if not verified(active.proof_key, message, body.signature):
         raise _rejected()
     parts.need_device()
     applied = await parts.replica.applied(

@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.commands import Activate, ActivateOutcome, Register, RegisterOutcome, Status
+from cluster.signatures import verified
 from engines import identifiers
-from engines._engines import ed25519_verify, opaque_registration_response, threshold_verify
+from engines._engines import opaque_registration_response, threshold_verify
 from engines.encoding import b64u_encode
 from hsm.errors import HsmError
 from hsm.sealing import SealedContents
@@ -167,7 +168,7 @@ async def activate(
     if pending is not None and pending.registration_id == registration_id:
         # The id binds the proof key, so a bad signature is bad whatever happened since.
         message = identifiers.activation_message(parts.cluster.cluster_id, registration_id)
-        if not ed25519_verify(pending.proof_key, message, body.signature):
+        if not verified(pending.proof_key, message, body.signature):
             raise _rejected()
     applied = await parts.replica.applied(Activate(record_id, registration_id, body.signature))
     outcome = applied.outcome
