@@ -110,6 +110,8 @@ class Peer:
         self.node_id = node_id
         self.seat = seat
         self.outbox = Outbox()
+        self.untold: dict[int, ShardMark] = {}
+        """Our marks, by shard, that go with the next frame to it."""
         self.inbox: deque[bytes] = deque()
         self.inbox_bytes = 0
         self.connected = False

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster import statehash
-from cluster.frames import Marks
 from cluster.limits import LAZY_PUTS_NS, MARKS_NS, MS, STAMP_RETRY_NS, TICK_MS
 from cluster.ports import Batch
 from cluster.stamp import Stamped, encode_stamp
@@ -154,10 +153,10 @@ class Durability:
             return
         for group in self._core.groups:
             group.told = group.mark
-        item = Marks(changed)
         for peer in self._core.peers.values():
             if peer.connected:
-                peer.outbox.add(item, 24 * len(changed))
+                for mark in changed:
+                    peer.untold[mark.shard] = mark
 
     # ---- the stamp
 

@@ -208,9 +208,13 @@ class Outbox:
         self._messages.append((shard, message))
         self._count(len(message) + 8)
 
+    def __bool__(self) -> bool:
+        """Something is to be sent."""
+        return bool(self._bytes or self._closed)
+
     def take(self, incarnation: int) -> list[bytes]:
         """The frames to send now, emptied."""
-        if not self._bytes and not self._closed:
+        if not self:
             return []
         self._close()
         frames = [encode_frame(Frame(incarnation, items)) for items in self._closed]

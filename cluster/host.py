@@ -152,7 +152,7 @@ class Host:
             if ok and not self._speaking:
                 self._speaking = True
                 self._talk.greet_all()
-                self._flush()
+                self._flush(marks=True)
 
         self._durability.write_stamp(stamped)
 
@@ -195,6 +195,7 @@ class Host:
         core = self._core
         core.counters.turns += 1
         now = core.now()
+        ticked = self._tick_due
         if self._speaking:
             more = self._talk.step(now, stepping=self._gate.open)
             if self._tick_due:
@@ -213,7 +214,7 @@ class Host:
         elif self._tick_due:
             self._tick_due = False
             self._before_speaking(now)
-        self._flush()
+        self._flush(marks=ticked)
         self._run_later()
 
     def _before_speaking(self, now: int) -> None:
@@ -222,9 +223,9 @@ class Host:
         if self._durability.stamp_due(now):
             self._stamp_incarnation()
 
-    def _flush(self) -> None:
+    def _flush(self, *, marks: bool) -> None:
         if self._speaking and not self._stopped:
-            self._talk.flush()
+            self._talk.flush(marks=marks)
 
     # ------------------------------------------------------------ tick
 

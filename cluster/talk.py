@@ -68,6 +68,7 @@ class Talk:
         peer.connected = False
         peer.rtt_ns = None
         peer.outbox.take(self._incarnation)
+        peer.untold.clear()
 
     def greet_all(self) -> None:
         """This boot is stamped: say Hello wherever a link is."""
@@ -99,10 +100,17 @@ class Talk:
                 if peer.connected:
                     peer.outbox.add(Hashes(points), 48 * len(points))
 
-    def flush(self) -> None:
-        """Send what every peer's outbox holds."""
+    def flush(self, *, marks: bool) -> None:
+        """Send what every peer's outbox holds; every frame carries the marks that changed.
+
+        With `marks`, once a tick, they are sent in any case; otherwise only where a frame goes
+        anyway: a frame to every peer after every batch would carry nothing else.
+        """
         counters = self._core.counters
         for peer in self._core.peers.values():
+            if peer.untold and (marks or peer.outbox):
+                peer.outbox.add(Marks(list(peer.untold.values())), 24 * len(peer.untold))
+                peer.untold.clear()
             for frame in peer.outbox.take(self._incarnation):
                 if not peer.connected or not self._core.ports.network.send(peer.node_id, frame):
                     counters.frames_dropped += 1

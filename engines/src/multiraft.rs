@@ -42,6 +42,8 @@ create_exception!(
 struct Core {
     config: Config,
     groups: BTreeMap<u64, Group>,
+    /// Ticks since the last beat, at which all leaders send their heartbeats.
+    since_beat: usize,
 }
 
 impl Core {
@@ -134,6 +136,7 @@ impl MultiRaft {
         let core = Mutex::new(Core {
             config,
             groups: BTreeMap::new(),
+            since_beat: 0,
         });
         Ok(MultiRaft {
             home: thread::current().id(),
@@ -217,9 +220,14 @@ impl MultiRaft {
     fn peek(&self, message: &[u8]) -> PyResult<(i32, u64, u64, u64, u64, u64, u64)> {
         self.enter("peek", |_| {
             let m = wire::decode(message).map_err(Refusal::Value)?;
-            Ok((
-                m.msg_type, m.from, m.to, m.term, m.index, m.log_term, m.commit,
-            ))
+            let (index, log_term) = match m.get_msg_type() {
+                MessageType::MsgSnapshot => {
+                    let metadata = m.get_snapshot().get_metadata();
+                    (metadata.index, metadata.term)
+                }
+                _ => (m.index, m.log_term),
+            };
+            Ok((m.msg_type, m.from, m.to, m.term, index, log_term, m.commit))
         })
     }
 
@@ -241,8 +249,9 @@ impl MultiRaft {
             for (shard, group) in &mut core.groups {
                 group.check_free().map_err(|refusal| at(*shard, refusal))?;
             }
+            core.since_beat = (core.since_beat + 1) % core.config.heartbeat_tick;
             for group in core.groups.values_mut() {
-                group.tick()?;
+                group.tick(core.since_beat == 0)?;
             }
             Ok(core.with_ready())
         })
@@ -374,6 +383,12 @@ impl MultiRaft {
             }
             core.group(shard)?.set_election_timeout(ticks);
             Ok(())
+        })
+    }
+
+    fn set_reluctant(&self, shard: u64, reluctant: bool) -> PyResult<()> {
+        self.enter("set_reluctant", |core| {
+            core.group(shard)?.set_reluctant(reluctant)
         })
     }
 

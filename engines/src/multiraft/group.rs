@@ -45,6 +45,8 @@ pub struct Group {
     advanced: u64,
     /// Index of the last entry or snapshot given to the host to apply.
     handed_out: u64,
+    /// It must not ask to be elected.
+    reluctant: bool,
 }
 
 pub fn role_number(role: StateRole) -> u8 {
@@ -73,6 +75,7 @@ impl Group {
             held: None,
             advanced: 0,
             handed_out: applied,
+            reluctant: false,
         })
     }
 
@@ -101,10 +104,31 @@ impl Group {
         !installing && (!lone || raft.raft_log.persisted == raft.raft_log.last_index())
     }
 
+    /// The next tick is the one that starts an election. A reluctant group stops just before it:
+    /// it waits long enough to forget a lost leader's lease, and never speaks up itself.
+    fn would_campaign(&self) -> bool {
+        let raft = &self.raw.raft;
+        raft.election_elapsed + 1 >= raft.randomized_election_timeout()
+    }
+
+    /// While reluctant the group follows, votes and goes on leading as before, and asks nobody to
+    /// elect it; a round of pre-votes that is under way ends.
+    pub fn set_reluctant(&mut self, reluctant: bool) -> Result<(), Refusal> {
+        self.free()?;
+        self.reluctant = reluctant;
+        let raft = &mut self.raw.raft;
+        if reluctant && raft.state == StateRole::PreCandidate {
+            let term = raft.term;
+            raft.become_follower(term, raft::INVALID_ID);
+        }
+        Ok(())
+    }
+
     pub fn step(&mut self, message: Message) -> Result<(), Refusal> {
         self.free()?;
         self.check_not_rolled_back(&message);
-        if message.get_msg_type() == MessageType::MsgTimeoutNow && !self.may_campaign() {
+        let told_to_campaign = message.get_msg_type() == MessageType::MsgTimeoutNow;
+        if told_to_campaign && (self.reluctant || !self.may_campaign()) {
             return Ok(());
         }
         match self.raw.step(message) {
@@ -151,9 +175,16 @@ impl Group {
             .map(|snapshot| snapshot.get_metadata().index)
     }
 
-    pub fn tick(&mut self) -> Result<(), Refusal> {
+    /// One tick. Heartbeats leave only at a `beat`, so that those of all groups share a frame; a
+    /// new leader waits for it at most once, with its first heartbeat.
+    pub fn tick(&mut self, beat: bool) -> Result<(), Refusal> {
         let leader = self.raw.raft.state == StateRole::Leader;
-        let may_tick = leader || self.may_campaign();
+        let due = self.raw.raft.heartbeat_elapsed() + 1 >= self.raw.raft.heartbeat_timeout();
+        let may_tick = if leader {
+            beat || !due
+        } else {
+            self.may_campaign() && !(self.reluctant && self.would_campaign())
+        };
         let raw = self.free()?;
         if may_tick {
             raw.tick();
@@ -162,7 +193,7 @@ impl Group {
     }
 
     pub fn campaign(&mut self) -> Result<(), Refusal> {
-        let allowed = self.may_campaign() && self.raw.raft.promotable();
+        let allowed = self.may_campaign() && self.raw.raft.promotable() && !self.reluctant;
         let raw = self.free()?;
         if allowed {
             raw.campaign()
