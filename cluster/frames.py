@@ -22,7 +22,8 @@ FRAME_VERSION: Final = 1
 U64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ShardNumber = Annotated[int, Meta(ge=0, lt=256)]
 Nonce = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Name = Annotated[str, Meta(max_length=128, pattern=r"^[a-z0-9-]+$")]
+Name = Annotated[str, Meta(max_length=64, pattern=r"\A[a-z0-9][a-z0-9-]*\Z")]
+"""A snapshot's: a plain file name also with a prefix before it."""
 
 
 class ShardMark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -84,7 +84,11 @@ SNAPSHOT_REUSE_NS: Final = 600 * SECOND
 SNAPSHOT_HOLD_BYTES: Final = 256 * MIB
 """…and for at most so much log."""
 STAGE_RECORDS_PER_BATCH: Final = 2_000
-MAX_SNAPSHOT_BYTES: Final = 64 * 1024 * MIB
+MAX_SNAPSHOT_BYTES: Final = 1024 * MIB
+"""One shard: its receiver checks it in RAM before anything of it is written. A shard has room for
+some 400,000 records of the largest size; a cluster that needs more is made with more shards."""
+SNAPSHOT_SPACE: Final = 3
+"""Free disk that a snapshot needs, in its own sizes: the file, the other slot, and room to work."""
 
 # ---- hashes
 HASH_EVERY: Final = 1024

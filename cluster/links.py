@@ -157,7 +157,12 @@ class Links:
         address = self._addresses[from_node]
 
         async def fetch() -> None:
-            done(await self._fetcher.fetch(from_node, address, name, into, size))
+            complete = False
+            try:
+                complete = await self._fetcher.fetch(from_node, address, name, into, size)
+            except Exception:  # noqa: BLE001 - who waits for the file must hear of anything
+                _log.exception("snapshot %s from node %d", name, from_node)
+            done(complete)
 
         task = asyncio.create_task(fetch(), name=f"snapshot {name} from {from_node}")
         self._fetches.add(task)

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from cluster import statehash
 from cluster.commands import Id32
-from cluster.frames import Name
+from cluster.frames import U64, Name
 from cluster.limits import MAX_SNAPSHOT_BYTES, MIB
 from cluster.record import MAX_RECORD_BYTES
 from cluster.statehash import EMPTY_HASH
@@ -38,12 +38,12 @@ class Manifest(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_field
     """What a MsgSnapshot says of its file."""
 
     name: Name
-    shard: int
-    index: int
-    term: int
+    shard: U64
+    index: U64
+    term: U64
     size: Annotated[int, Meta(ge=0, le=MAX_SNAPSHOT_BYTES)]
     sha256: Id32
-    records: int
+    records: U64
     hash: Id32
 
 
@@ -88,8 +88,15 @@ def build(
                 writer.write(chunk)
                 size += len(chunk)
                 records += 1
+                if size > MAX_SNAPSHOT_BYTES:
+                    break
         finally:
             writer.close()
+    if size > MAX_SNAPSHOT_BYTES:
+        raise SnapshotDamagedError(
+            f"shard {shard} holds more than the {MAX_SNAPSHOT_BYTES} bytes that a snapshot may"
+            " have: move to a cluster with more shards"
+        )
     if records != row.records:
         raise SnapshotDamagedError(f"shard {shard}: {records} records, {row.records} expected")
     manifest = Manifest(

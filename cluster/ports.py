@@ -188,6 +188,10 @@ class SnapshotFiles(Protocol):
         """Every file there, sorted."""
         ...
 
+    def free_bytes(self) -> int:
+        """What the disk has left."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:

@@ -58,3 +58,8 @@ class SnapshotDirectory:
     def names(self) -> Sequence[str]:
         """Every file there, sorted."""
         return sorted(entry.name for entry in self._path.iterdir() if is_plain(entry.name))
+
+    def free_bytes(self) -> int:
+        """What the disk has left for this process."""
+        disk = os.statvfs(self._path)
+        return disk.f_bavail * disk.f_frsize

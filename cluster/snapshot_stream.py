@@ -121,12 +121,15 @@ class SnapshotFetcher:
         """Stream the peer's file `name` (of `size` bytes) into our file `into`.
 
         False, and no file, when the peer has no such file, is not who it should be, sends another
-        size, or sends nothing for STALL_S.
+        size, or sends nothing for STALL_S, and for names that are no file's.
         """
+        if not (is_plain(name) and is_plain(into)):
+            _log.warning("node %d offered %r, which is not the name of a snapshot", peer, name)
+            return False
         complete = False
         try:
             complete = await self._receive(peer, address, name, into, size)
-        except (aiohttp.ClientError, OSError, TimeoutError, CertificateError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, CertificateError, ValueError) as error:
             _log.warning("snapshot %s from node %d: %s", name, peer, error or type(error).__name__)
         finally:
             if not complete:

@@ -15,8 +15,9 @@ import msgspec
 
 from cluster import ledger
 from cluster.frames import FrameError, SnapshotProgress
-from cluster.limits import SNAPSHOT_PROGRESS_NS, STAGE_RECORDS_PER_BATCH
+from cluster.limits import SNAPSHOT_PROGRESS_NS, SNAPSHOT_SPACE, STAGE_RECORDS_PER_BATCH
 from cluster.manifest import Manifest, SnapshotDamagedError, decode_manifest, read
+from cluster.proposals import NO_NODE
 from cluster.record import Record, Rules, decode_record, is_bound
 from cluster.statehash import decode_hash
 from cluster.tables import WHOLE_TABLE, log_key, record_prefix, slot_range
@@ -78,19 +79,31 @@ class SnapshotStager:
     def offered(self, peer: NodeId, group: Group, data: bytes, message: bytes) -> None:
         """A leader sent MsgSnapshot; fetch its file first.
 
+        Whoever sends one in a higher term is this node's leader from then on, by raft's own rule;
+        in the present term only the leader that is known here may.
+
         Raises:
-            FrameError: the manifest is not one (the link is cut).
+            FrameError: the manifest is not one, or not of this message (the link is cut).
 
         """
         try:
             manifest = decode_manifest(data)
         except SnapshotDamagedError as error:
             raise FrameError(str(error)) from error
-        if manifest.shard != group.shard:
-            raise FrameError("it sent a snapshot of another shard")
-        if manifest.index <= group.commit:
-            # raft-rs declines it and tells the leader where this node is.
-            self._core.raft.step_snapshot(group.shard, message)
+        _, _, _, sent_in, index, term, _ = self._core.raft.peek(message)
+        if (manifest.shard, manifest.index, manifest.term) != (group.shard, index, term):
+            raise FrameError("it sent a snapshot whose manifest is of another shard or position")
+        status = self._core.raft.status(group.shard)
+        if sent_in < status.term:
+            return
+        if sent_in == status.term and status.leader not in (NO_NODE, peer):
+            self._core.alarm(
+                f"shard {group.shard}: node {peer} offered a snapshot in term {sent_in}, which"
+                f" node {status.leader} leads: not taken"
+            )
+            return
+        if index <= status.commit:
+            self._decline(group.shard, manifest, message)
             return
         stage = self._stages.get(group.shard)
         if stage is not None and stage.data == data:
@@ -99,6 +112,13 @@ class SnapshotStager:
         if stage is not None:
             # Another leader, or the same one anew: nobody serves the old file any more.
             self._drop(group.shard, stage, "a newer one was offered")
+        if manifest.size * SNAPSHOT_SPACE > self._core.ports.files.free_bytes():
+            self._core.alarm(
+                f"shard {group.shard}: no room for a snapshot of {manifest.size} bytes: make"
+                f" {SNAPSHOT_SPACE} times as much free"
+            )
+            self._tell(group.shard, peer, manifest, "failed")
+            return
         stage = _Stage(peer, manifest, data, message, f"in-{manifest.name}")
         # The worker reads the durable ledger: what is not durable yet it does not see.
         stage.touched.update(self._core.overlay.ledger_changed)
@@ -110,6 +130,16 @@ class SnapshotStager:
             size=manifest.size,
             done=lambda ok: self._fetched(group.shard, stage, ok=ok),
         )
+
+    def _decline(self, shard: ShardId, manifest: Manifest, message: bytes) -> None:
+        """It brings nothing new; raft-rs, which declines it, tells the leader where this node is.
+
+        It would take one of another term at its very commit index, which no honest leader can have.
+        """
+        known = self._core.raft.term_at(shard, manifest.index)
+        if known is not None and known != manifest.term:
+            raise FrameError("it sent a snapshot that contradicts what is committed here")
+        self._core.raft.step_snapshot(shard, message)
 
     def _fetched(self, shard: ShardId, stage: _Stage, *, ok: bool) -> None:
         core = self._core
@@ -145,19 +175,19 @@ class SnapshotStager:
             slot = core.overlay.shards[shard].slot ^ 1
             self._durability.log.delete_range("records", *slot_range(shard, slot))
         core.ports.files.remove(stage.file)
-        self._tell(shard, stage, "failed")
+        self._tell(shard, stage.peer, stage.manifest, "failed")
 
-    def _tell(self, shard: ShardId, stage: _Stage, state: str) -> None:
-        peer = self._core.peers[stage.peer]
+    def _tell(self, shard: ShardId, leader: NodeId, manifest: Manifest, state: str) -> None:
+        peer = self._core.peers[leader]
         if peer.connected:
-            peer.outbox.add(SnapshotProgress(shard, stage.manifest.name, state), 96)
+            peer.outbox.add(SnapshotProgress(shard, manifest.name, state), 96)
 
     def on_time(self, now: int) -> None:
         """The leader hears every second that it goes on."""
         if self._stages and now >= self._next_progress:
             self._next_progress = now + SNAPSHOT_PROGRESS_NS
             for shard, stage in self._stages.items():
-                self._tell(shard, stage, "going")
+                self._tell(shard, stage.peer, stage.manifest, "going")
 
     # ---- staging
 
@@ -175,6 +205,8 @@ class SnapshotStager:
                 continue
             if stage.written < len(stage.parsed.records):
                 self._write(shard, stage, stage.parsed)
+            elif stage.manifest.index <= self._core.raft.status(shard).commit:
+                self._drop(shard, stage, "the log got there first")
             elif self._core.raft.step_snapshot(shard, stage.message):
                 stage.stepped = True
             else:
@@ -225,7 +257,7 @@ class SnapshotStager:
         self._installed[shard] = parsed.full
         self._core.counters.snapshots_installed += 1
         self._core.ports.files.remove(stage.file)
-        self._tell(shard, stage, "done")
+        self._tell(shard, stage.peer, manifest, "done")
 
     def full(self, shard: ShardId) -> dict[RecordId, int]:
         """Full records of the snapshot installed last; taken once."""

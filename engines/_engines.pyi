@@ -232,7 +232,10 @@ class MultiRaft:
         last index here aborts the process: look with `peek` first to say it better.
         """
     def peek(self, message: bytes) -> tuple[int, int, int, int, int, int, int]:
-        """(kind, from, to, term, index, log_term, commit) of one message, to check before step."""
+        """(kind, from, to, term, index, log_term, commit) of one message, to check before step.
+
+        Of a MsgSnapshot index and log_term are those of the snapshot.
+        """
     def step_snapshot(self, shard: int, message: bytes) -> bool:
         """Step a MsgSnapshot whose file is staged and checked; False when raft declined it."""
     def tick_all(self) -> list[int]:
@@ -303,6 +306,11 @@ class MultiRaft:
         """(randomized_election_timeout, election_elapsed) in ticks."""
     def set_election_timeout(self, shard: int, ticks: int) -> None:
         """Until raft draws anew. ValueError outside min_election_tick … max_election_tick - 1."""
+    def set_reluctant(self, shard: int, reluctant: bool) -> None:
+        """While true, the group starts no election: no tick, campaign or MsgTimeoutNow makes it.
+
+        A round of pre-votes that is under way ends. It follows, votes and leads as before.
+        """
     def term_at(self, shard: int, index: int) -> int | None:
         """None outside the log; the index of the cut still has its term."""
 

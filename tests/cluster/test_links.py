@@ -460,6 +460,26 @@ async def fetched(node: LinkNode, name: str, size: int, into: str = "in-1") -> b
         return await done
 
 
+@pytest.mark.parametrize(
+    ("name", "into"),
+    [("out-1", "in-" + "a" * 130), ("out-1", "../in"), ("out-1\n", "in-1"), ("a/b", "in-1")],
+)
+async def test_a_name_that_is_no_files_is_answered_like_any_other_failure(
+    pair: tuple[LinkNode, LinkNode], name: str, into: str
+) -> None:
+    assert not await fetched(pair[0], name, 10, into)
+
+
+async def test_a_fetch_that_fails_in_an_unknown_way_still_reports_back(
+    pair: tuple[LinkNode, LinkNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_args: object) -> bool:
+        raise LookupError("not foreseen")
+
+    monkeypatch.setattr("cluster.snapshot_stream.SnapshotFetcher.fetch", broken)
+    assert not await fetched(pair[0], "out-1", 10)
+
+
 async def test_a_snapshot_streams_beside_the_link(pair: tuple[LinkNode, LinkNode]) -> None:
     one, two = pair
     data = os.urandom(3 * MIB + 17)

@@ -224,6 +224,7 @@ class SimStamper:
 class SimFiles:
     def __init__(self, files):
         self.files = files
+        self.free = 1 << 40
 
     def create(self, name):
         return SimWriter(self.files, name)
@@ -238,6 +239,9 @@ class SimFiles:
 
     def names(self):
         return sorted(self.files)
+
+    def free_bytes(self):
+        return self.free
 
 
 class SimWriter:
