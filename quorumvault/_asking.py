@@ -6,6 +6,7 @@ only requests that may be repeated at any node (I5).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from quorumvault._core import (
@@ -20,6 +21,7 @@ from quorumvault._core import (
     Send,
     Session,
     Told,
+    apart,
     is_temporary,
     pause,
     waits,
@@ -29,12 +31,21 @@ from quorumvault.errors import Refused, Tampered, VaultError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from quorumvault._wire import Started
-
 HELLO: Final = Request("GET", "/v1/vault", token=False, patience_s=HELLO_PATIENCE_S)
+
+_GRAVE: Final = ("stale", "conflict", "superseded", "exhausted", "not-registered", "locked")
+"""Refusals from the mildest to the gravest."""
 
 T = TypeVar("T")
 R = TypeVar("R", bound=HasReceipt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Final if it is true; one node alone may lie."""
+
+    code: str
+    error: VaultError
 
 
 def meet(session: Session, seats: int) -> Flow[None]:
@@ -123,15 +134,15 @@ def ask(
         sure: codes of refusals that are believed from one node, beside those about the call.
 
     Raises:
-        VaultError: a refusal that two nodes gave, or the only one that can be asked.
+        VaultError: a refusal that two data centers gave; or, after a round in which no two
+            agreed, the mildest one.
         Unavailable: nobody answered before the deadline.
 
     """
-    doubted: VaultError | None = None
-    doubted_at: set[int] = set()
+    doubted: list[Told[_Refusal]] = []
     for wait in waits():
         # sorted() is stable: among equals the nearest stays first.
-        for place in sorted(_askable(session, avoid, doubted_at), key=lambda i: i not in prefer):
+        for place in sorted(_askable(session, avoid), key=lambda i: i not in prefer):
             floor = session.memory.receipt
             replies: list[Reply] = yield Gather((Send(place, request),), 1)
             reply = replies[0]
@@ -145,23 +156,31 @@ def ask(
             if is_temporary(reply.status):
                 continue
             error = session.refusal(problem, reply.status, place)
-            if problem.code in SURE | sure or doubted is not None:
+            if problem.code in SURE | sure:
                 raise error
-            doubted = error
-            doubted_at.add(place)
-        # A round is over: a refusal that nobody contradicted stands.
-        if doubted is not None:
-            raise doubted
+            refusal = _Refusal(problem.code, error)
+            one = Told(refusal, place, reply.node, session.seat_of(place, reply.node))
+            if any(other.value.code == problem.code and apart(other, one) for other in doubted):
+                raise error
+            doubted.append(one)
+        # A round is over: the refusal that nobody contradicted, or the mildest, stands.
+        if doubted:
+            raise min(doubted, key=lambda one: _harm(one.value.code)).value.error
         yield from pause(session, wait)
     raise AssertionError("waits() never ends")  # pragma: no cover
 
 
-def _askable(session: Session, avoid: Collection[int], doubted: Collection[int]) -> list[int]:
+def _harm(code: str) -> int:
+    """How much someone gives up who believes this refusal."""
+    return _GRAVE.index(code) + 1 if code in _GRAVE else 0
+
+
+def _askable(session: Session, avoid: Collection[int]) -> list[int]:
     """Places for one round: not distrusted, their Retry-After over."""
     trusted = [i for i in session.order if not session.places[i].distrusted]
     # When nobody else is configured, the one to avoid has to answer for itself.
     wanted = [i for i in trusted if i not in avoid] or trusted
-    return [i for i in wanted if i not in doubted and session.places[i].not_before <= session.now]
+    return [i for i in wanted if session.places[i].not_before <= session.now]
 
 
 def ask_seats(
@@ -183,6 +202,7 @@ def ask_seats(
 
     Raises:
         VaultError: a node refused for good.
+        Tampered: the nodes disagree on who sits where.
         Unavailable: fewer answered before the deadline (only without `rounds`).
 
     """
@@ -196,9 +216,10 @@ def ask_seats(
                 break
             tried.update(chosen)
             for one in (yield from _ask_these(session, request, read, chosen)):
-                if one.seat is not None:
+                if all(apart(one, other) for other in told.values()) and one.seat is not None:
                     told[one.seat] = one
         if len(told) >= seats or number == rounds:
+            _same_table(session, list(told.values()))
             return list(told.values())
         if any(_is_stranger(session, i) for i in session.order):
             yield from _greet_more(session, len(session.places))
@@ -243,19 +264,19 @@ def _one_per_seat(
     return list(chosen.values())
 
 
-def same_table(session: Session, starts: list[Told[Started]]) -> None:
+def _same_table(session: Session, told: list[Told[T]]) -> None:
     """The nodes asked must agree with one another on who sits where.
 
     Raises:
         Tampered: two of their tables differ about one of them.
 
     """
-    expected = {told.node: told.seat for told in starts}
-    for told in starts:
-        hello = session.places[told.place].hello
+    expected = {one.node: one.seat for one in told}
+    for one in told:
+        hello = session.places[one.place].hello
         rows = {} if hello is None else {row.id: row.seat for row in hello.nodes}
         if any(rows.get(node) != seat for node, seat in expected.items()):
             raise Tampered(
-                f"{session.who(told.place)} disagrees with the others on which node sits in which"
-                " data center; nothing was registered"
+                f"{session.who(one.place)} disagrees with the others on which node sits in which"
+                " data center; what they say was not believed"
             )

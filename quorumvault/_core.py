@@ -6,7 +6,7 @@ and async clients are one. The rules kept: I5 and I12 on the client's side (only
 ever repeated, all sends of an attempt are combined), and receipts that never go back.
 
 A single node is not believed when it says that the key is gone: such a refusal is final when a
-second node says so too, or when nobody else can be asked.
+node of a second data center says the same, or when nobody else can be asked.
 """
 
 from __future__ import annotations
@@ -67,7 +67,14 @@ MAX_DETAIL_CHARS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP call, the same at whatever node. `charges`: an answer may have counted a guess."""
+    """One HTTP call, the same at whatever node.
+
+    Attributes:
+        charges: an answer may have counted a guess.
+        patience_s: how long to wait for the answer,
+        part: and for how much of the time that is left to the whole call.
+
+    """
 
     method: str
     path: str
@@ -75,6 +82,7 @@ class Request:
     token: bool = True
     charges: bool = False
     patience_s: float = CALL_PATIENCE_S
+    part: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,14 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True)
+class Meanwhile:
+    """Compute and ask at the same time; result: (what was computed, list[Reply])."""
+
+    compute: Compute
+    gather: Gather
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Make the state durable before going on; result: None."""
 
@@ -117,7 +133,7 @@ class Pause:
     seconds: float
 
 
-Effect = Gather | Compute | Save | Pause
+Effect = Gather | Compute | Meanwhile | Save | Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +221,13 @@ class Told(Generic[T]):
     place: int
     node: int
     seat: int | None
+
+
+def apart(one: Told[Any], other: Told[Any]) -> bool:
+    """Two nodes by certificate, in two data centers as far as is known."""
+    if one.seat is None or other.seat is None:
+        return False
+    return one.node != other.node and one.seat != other.seat
 
 
 _REASON_WEIGHT: Final[dict[UnavailableReason, int]] = {
@@ -348,6 +371,8 @@ class Session:
             place.trouble = "what it says of itself contradicts its certificate"
         elif pinned_seat is not None and pinned_seat != seat:
             place.trouble = f"it says that it is seat {seat}, but it was given as {pinned_seat}"
+        elif any(p.hello and p.hello.node == hello.node and p.seat != seat for p in self.places):
+            place.trouble = f"it says that it is seat {seat}, and another seat elsewhere"
         else:
             self._agree(hello, answer.place)
             place.hello, place.seat, place.trouble = hello, seat, ""
@@ -380,7 +405,7 @@ class Session:
             place.foreign = reply.foreign
             self._count("unknown" if request.charges and reply.sent else "no")
             self._blame("timeout" if reply.timeout else "unreachable")
-            self._last(reply.place)
+            self.last(reply.place)
             return None
         if reply.status == 200:
             self._count("yes" if request.charges else "no")
@@ -392,7 +417,7 @@ class Session:
         if is_temporary(reply.status):
             place.not_before = reply.now + (reply.retry_after or 0.0)
             self._blame(_REASON_OF_CODE.get(problem.code, "unreachable"))
-            self._last(reply.place)
+            self.last(reply.place)
         return problem
 
     def _count(self, charged: Charged) -> None:
@@ -402,7 +427,8 @@ class Session:
         if self._reason is None or _REASON_WEIGHT[reason] > _REASON_WEIGHT[self._reason]:
             self._reason = reason
 
-    def _last(self, place: int) -> None:
+    def last(self, place: int) -> None:
+        """Ask this place after all the others from now on."""
         self.order.remove(place)
         self.order.append(place)
 

@@ -22,7 +22,7 @@ from engines._engines import (
 from engines.encoding import b64u_encode
 from engines.identifiers import activation_message, content, registration_id
 from quorumvault import _boxes
-from quorumvault._asking import ask, ask_seats, meet, same_table, seats_met
+from quorumvault._asking import ask, ask_seats, meet, seats_met
 from quorumvault._core import (
     THRESHOLD_SEATS,
     Answer,
@@ -163,7 +163,6 @@ def _start(session: Session, request: bytes, proof_key: bytes) -> Flow[list[Told
 
     for _ in range(2):
         starts = yield from ask_seats(session, call, read, seats=THRESHOLD_SEATS)
-        same_table(session, starts)
         first = starts[0].value
         if any(told.value.record_id != first.record_id for told in starts):
             raise Tampered("three data centers name different records for this account")
@@ -234,7 +233,8 @@ def _compare(session: Session, open_: OpenRegistration, *, active: bool) -> Flow
     """Ask three data centers what they keep; one doubt for each that could not say.
 
     Raises:
-        Tampered: one keeps something else under our registration's name.
+        Tampered: one keeps something else under our registration's name, or the three are not
+            agreed to be three data centers.
         Superseded: another registration has taken its place.
 
     """

@@ -23,6 +23,7 @@ from quorumvault._core import (
     Effect,
     Flow,
     Gather,
+    Meanwhile,
     Pause,
     Reply,
     Request,
@@ -230,6 +231,8 @@ class Driver:
                 return await self._gather(effect)
             case Compute():
                 return await asyncio.to_thread(effect.run)
+            case Meanwhile():
+                return await self._meanwhile(effect)
             case Save():
                 return await asyncio.to_thread(self._store.save, effect.state)
             case Pause():
@@ -244,11 +247,23 @@ class Driver:
         await asyncio.sleep(wait)
         return time.monotonic()
 
+    async def _meanwhile(self, both: Meanwhile) -> tuple[object, list[Reply]]:
+        asking = asyncio.ensure_future(self._gather(both.gather))
+        try:
+            return await asyncio.to_thread(both.compute.run), await asking
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
     async def _gather(self, gather: Gather) -> list[Reply]:
         left = self._deadline - time.monotonic()
         tasks = [
             asyncio.ensure_future(
-                self._transport.send(send.place, send.request, min(left, send.request.patience_s))
+                self._transport.send(
+                    send.place,
+                    send.request,
+                    min(left * send.request.part, send.request.patience_s),
+                )
             )
             for send in gather.sends
         ]

@@ -13,6 +13,7 @@ from quorumvault._core import (
     Compute,
     Endpoint,
     Gather,
+    Meanwhile,
     Pause,
     Save,
     Session,
@@ -70,11 +71,15 @@ class Client:
     def state(self) -> State:
         return self.store.load()
 
+    def endpoint(self, node: int | None) -> Endpoint:
+        return Endpoint(f"https://node-{node}", node=node, seat=node if self.pinned else None)
+
+    def leads_to(self, node: int) -> int:
+        """Which node answers at this node's address."""
+        return node
+
     def run(self, make):
-        endpoints = tuple(
-            Endpoint(f"https://node-{n}", node=n, seat=n if self.pinned else None)
-            for n in self.nodes
-        )
+        endpoints = tuple(self.endpoint(n) for n in self.nodes)
         session = Session(endpoints, State(), hazmat_identity_ksf=True)
         session.begin(self.store.load())
         self.effects = 0
@@ -112,6 +117,9 @@ class Client:
                 return replies
             case Compute():
                 return effect.run()
+            case Meanwhile():
+                replies = self._perform(effect.gather, deadline)
+                return self._perform(effect.compute, deadline), replies
             case Save():
                 return self.store.save(effect.state)
             case Pause():
@@ -122,7 +130,7 @@ class Client:
                 return self.now
 
     def _send(self, send):
-        node, request = self.nodes[send.place], send.request
+        node, request = self.leads_to(self.nodes[send.place]), send.request
         self.now += 0.01
         down = node in self.vault.down
         reply = self.vault.serve(node, request.method, request.path, request.body)
