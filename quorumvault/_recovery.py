@@ -3,14 +3,14 @@
 KE1 and the OPAQUE client state are durable before the first send, so whatever happens the same
 attempt is repeated and never a second one charged for it (I5). A KE2 that does not open is asked
 for again at another data center with `verify`, since a faulty share looks like a wrong password;
-only then the password is called wrong. A KE1 is signed for one era only, and the signature is
-durable before it is sent.
+only then the password is called wrong. A KE1 is signed for one era only, which a second data center
+knows, too (`_witness`), and the signature is durable before it is sent.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -24,9 +24,10 @@ from engines.encoding import b64u_encode
 from engines.identifiers import attempt_id, prove_message
 from quorumvault import _boxes
 from quorumvault._asking import ask, meet
-from quorumvault._core import Answer, Flow, Request, Session, Told, compute
+from quorumvault._core import Answer, Flow, Request, Session, Told, apart, compute
 from quorumvault._state import OpenAttempt, Opened
 from quorumvault._wire import Attempted, Ke1, Octets, Proven, body, decode_answer
+from quorumvault._witness import Witness, check_era, look_meanwhile, vouched
 from quorumvault.errors import (
     Conflict,
     Exhausted,
@@ -38,6 +39,9 @@ from quorumvault.errors import (
     WrongPassword,
     heavier,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _OVER: Final = (Exhausted, Locked, NotRegistered, Superseded, Conflict, WrongPassword)
 """Ends of an attempt: repeating its bytes can bring nothing more."""
@@ -81,7 +85,7 @@ def _continue(session: Session, left: OpenAttempt, password: bytes) -> Flow[byte
     try:
         if left.opened is None:
             return (yield from _run(session, left, password))
-        keys = yield from _open(session, left, left.opened.ke2, password)
+        keys = yield from compute(_opener(session, left, left.opened.ke2, password))
         if keys is not None:
             return (yield from _release(session, left.opened, keys))
     except _OVER:
@@ -93,7 +97,8 @@ def _continue(session: Session, left: OpenAttempt, password: bytes) -> Flow[byte
 def _run(session: Session, attempt: OpenAttempt, password: bytes) -> Flow[bytes]:
     """Guess, sign and release; note in the state file how the attempt ended."""
     try:
-        told, keys = yield from _guess(session, attempt, password)
+        told, keys, witness = yield from _guess(session, attempt, password)
+        check_era(session, told, witness)
         opened = _sign(session, attempt, told, keys)
         session.pin(told.value.record_id, session.who(told.place))
         yield from session.remember(
@@ -107,13 +112,13 @@ def _run(session: Session, attempt: OpenAttempt, password: bytes) -> Flow[bytes]
         yield from session.remember(attempt=rest)
         raise
     key = yield from _release(session, opened, keys)
-    _confirm(session, told)
+    _confirm(session, told, witness)
     return key
 
 
 def _guess(
     session: Session, attempt: OpenAttempt, password: bytes
-) -> Flow[tuple[Told[Attempted], _Keys]]:
+) -> Flow[tuple[Told[Attempted], _Keys, Witness | None]]:
     """Ask; where the answer does not open, ask another data center to verify its shares."""
 
     def read(answer: Answer) -> Attempted:
@@ -129,20 +134,24 @@ def _guess(
     if doubtful is not None:  # an attempt through other seats would confirm it
         prefer = set(range(len(session.places))) - _places_of(session, set(doubtful.seats))
     avoid: set[int] = set()
+    before: Told[Attempted] | None = None
     told: Told[Attempted] | None = None
     for verify in (doubtful is not None, True):
         fields = {"ke1": bytes(attempt.ke1)} | ({"verify": True} if verify else {})
         call = Request("POST", "/v1/attempts", body(fields), charges=True)
+        before = told
         told = yield from ask(
             session, call, read, avoid=avoid, prefer=prefer, sure=frozenset({"superseded"})
         )
-        keys = yield from _open(session, attempt, told.value.ke2, password)
+        finish = _opener(session, attempt, told.value.ke2, password)
+        keys, witness = yield from look_meanwhile(session, told, finish)
         if keys is not None:
-            return told, keys
+            return told, keys, witness
         avoid = {told.place} | _places_of(session, {told.seat} if told.seat else set())
-    if told is None:
-        raise RuntimeError("nobody was asked")  # the loop above runs
-    raise WrongPassword(told.value.guesses_remaining, verified=told.value.verified)
+    if told is None or before is None:
+        raise RuntimeError("nobody was asked twice")  # the loop above runs
+    verified = told.value.verified and apart(before, told)
+    raise WrongPassword(told.value.guesses_remaining, verified=verified)
 
 
 def _places_of(session: Session, seats: set[int]) -> set[int]:
@@ -150,9 +159,9 @@ def _places_of(session: Session, seats: set[int]) -> set[int]:
     return {i for i, place in enumerate(session.places) if place.seat in seats}
 
 
-def _open(
+def _opener(
     session: Session, attempt: OpenAttempt, ke2: bytes, password: bytes
-) -> Flow[_Keys | None]:
+) -> Callable[[], _Keys | None]:
     def finish() -> _Keys | None:
         try:
             return _Keys(
@@ -168,7 +177,7 @@ def _open(
         except ValueError:  # no element, no key share: a faulty node, not a password
             return None
 
-    return (yield from compute(finish))
+    return finish
 
 
 def _sign(session: Session, attempt: OpenAttempt, told: Told[Attempted], keys: _Keys) -> Opened:
@@ -227,12 +236,10 @@ def _release(session: Session, opened: Opened, keys: _Keys) -> Flow[bytes]:
     return key
 
 
-def _confirm(session: Session, told: Told[Attempted]) -> None:
-    """An attempt through other seats opened: an unconfirmed registration is now confirmed."""
+def _confirm(session: Session, told: Told[Attempted], witness: Witness | None) -> None:
+    """An attempt through a seat that took no part in the start opened: that confirms it."""
     doubtful = session.memory.unconfirmed
-    if doubtful is None:
+    if doubtful is None or told.seat is None:
         return
-    other = doubtful.registration_id != told.value.registration_id
-    elsewhere = told.value.verified or told.seat not in doubtful.seats
-    if other or elsewhere:
+    if told.seat not in doubtful.seats and vouched(session, told, witness):
         session.memory = msgspec.structs.replace(session.memory, unconfirmed=None)

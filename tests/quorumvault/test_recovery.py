@@ -335,8 +335,9 @@ def test_a_falsified_proof_answer_is_tampered(vault, phone, lie):
         phone.recover()
 
 
-def test_one_ke1_is_signed_for_one_era_only(vault, phone):
+def test_one_ke1_is_signed_for_one_era_only(vault, tmp_path):
     """A liar names a later era: whatever follows, no second signature for this KE1 exists."""
+    phone = Client(vault, tmp_path / "s", nodes=(5,))  # no other data center tells the era
 
     def later(call, answer):
         if call.path == "/v1/attempts":
