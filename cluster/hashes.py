@@ -4,6 +4,14 @@ Points are indexes divisible by 1,024, and one per shard every ten seconds, name
 Every node tells its hash at a point once it is there. A node whose hash is contradicted and lacks
 enough agreeing peers, with nobody left to ask (or after ten seconds), stops; from the first
 contradiction until it is settled it gives no shares.
+
+Points that only a liar named must not stop anybody. Honest peers are silent about an index that
+they passed without a look, so a peer that names another such index to each node would find nobody
+to agree with it, nobody to agree with the node, and would stop them all. Hence two bounds: only
+the shard's leader, as known here, can have a node look at an index that is not due anyway; and
+silence counts against a node only when two peers contradict it. With one, and the others silent,
+it stays up, in doubt: no shares, and an alarm, until two agree, another disagrees, or the point
+has grown old. A state that did go another way is seen by more than one peer at the next point.
 """
 
 from __future__ import annotations
@@ -12,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from cluster.api import HostStopped
 from cluster.frames import HashPoint
-from cluster.limits import HASH_EVERY, HASH_PATIENCE_NS, HASHES_KEPT
+from cluster.limits import CONTRADICTORS, HASH_EVERY, HASH_PATIENCE_NS, HASHES_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,14 +83,24 @@ class Hashes:
             del self._said[point]
             self._doubts.pop(point, None)
 
-    def heard(self, peer: NodeId, point: HashPoint, applied: int, now: int) -> None:
-        """A peer's hash at a point."""
+    def heard(
+        self,
+        peer: NodeId,
+        point: HashPoint,
+        applied: int,
+        now: int,
+        *,
+        from_leader: bool = False,
+    ) -> None:
+        """A peer's hash at a point; an index ahead is looked at if the shard's leader names it."""
         key = (point.shard, point.index)
         own = self._own[point.shard]
         if point.index > applied:
-            wanted = self.wanted[point.shard]
-            if len(wanted) < 4 * HASHES_KEPT:
+            if from_leader:
+                wanted = self.wanted[point.shard]
                 wanted.add(point.index)
+                if len(wanted) > 4 * HASHES_KEPT:
+                    wanted.remove(max(wanted))
         elif point.index not in own:
             return  # passed without a look; nothing to compare
         self._remember(peer, key, point.hash)
@@ -97,13 +115,32 @@ class Hashes:
             if len(points) > 16 * HASHES_KEPT * len(self._own):
                 old = points.pop(0)
                 if old not in self._doubts:
-                    self._said.pop(old, None)
+                    self._forget_word(peer, old)
         said[peer] = value
 
-    def on_time(self, now: int) -> None:
-        """Settle doubts whose patience is over."""
+    def _forget_word(self, peer: NodeId, key: Point) -> None:
+        """Of this peer alone: what it says now must not wipe out what others said."""
+        said = self._said.get(key)
+        if said is not None:
+            said.pop(peer, None)
+            if not said:
+                del self._said[key]
+
+    def on_time(self, now: int) -> list[str]:
+        """Settle doubts whose patience is over; alarms for those that stay."""
+        alarms: list[str] = []
         for key in list(self._doubts):
             self._compare(key, now)
+            if now - self._doubts.get(key, now) >= HASH_PATIENCE_NS:
+                shard, index = key
+                own = self._own[shard].get(index)
+                liars = [peer for peer, value in self._said.get(key, {}).items() if value != own]
+                alarms.append(
+                    f"shard {shard}: node {liars[0]} alone contradicts this node's state hash at"
+                    f" index {index} and too few others looked: no shares are given until it is"
+                    " settled; compare this index on all nodes"
+                )
+        return alarms
 
     def _compare(self, key: Point, now: int) -> None:
         shard, index = key
@@ -118,7 +155,8 @@ class Hashes:
             return
         since = self._doubts.setdefault(key, now)
         silent = len(self._peers) - len(said)
-        if agreeing + silent < self._needed or now - since >= HASH_PATIENCE_NS:
+        overdue = now - since >= HASH_PATIENCE_NS and disagreeing >= CONTRADICTORS
+        if agreeing + silent < self._needed or overdue:
             raise HostStopped(
                 f"shard {shard}: this node's state hash at index {index} is contradicted by"
                 f" {disagreeing} peers and shared by {agreeing}: keep the directory for"

@@ -249,7 +249,8 @@ class Host:
                 self._count_grace(now)
             if now >= self._next_second:
                 self._next_second = now + SECOND
-                self._hashes.on_time(now)
+                for alarm in self._hashes.on_time(now):
+                    core.alarm(alarm)
                 self._compaction.on_time(now)
             if now >= self._next_hash:
                 self._next_hash = now + HASH_PERIOD_NS

@@ -96,6 +96,8 @@ HASHES_KEPT: Final = 8
 HASH_PERIOD_NS: Final = 10 * SECOND
 HASH_PATIENCE_NS: Final = 10 * SECOND
 """How long a disagreement waits for the other voters' word before it counts against us."""
+CONTRADICTORS: Final = 2
+"""Before the others' silence counts against a node: one peer may lie."""
 
 # ---- leadership
 DRAIN_NS: Final = 5 * SECOND

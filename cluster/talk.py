@@ -223,11 +223,12 @@ class Talk:
     def _on_hashes(self, peer: Peer, item: Hashes, now: int) -> None:
         for point in item.points:
             self._check_shard(point.shard)
-            applied = self._core.groups[point.shard].applied
-            if point.index == applied:
+            group = self._core.groups[point.shard]
+            applied, leads = group.applied, peer.node_id == group.leader
+            if leads and point.index == applied:
                 state = encode_hash(self._core.overlay.shards[point.shard].hash)
                 self._host.hashes.reached(ShardId(point.shard), applied, state, now)
-            self._host.hashes.heard(peer.node_id, point, applied, now)
+            self._host.hashes.heard(peer.node_id, point, applied, now, from_leader=leads)
 
     def _raft(self, peer: Peer, item: RaftMessages) -> None:
         if not self._stepping:
