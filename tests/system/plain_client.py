@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import ssl
+import time
 import uuid
 from dataclasses import dataclass
 from typing import Any, Self
@@ -48,6 +49,10 @@ class RefusedError(Exception):
         self.answer = answer
 
 
+IDLE_S = 20.0
+"""A connection that was idle for so long is opened anew: a node ends it after 75 s."""
+
+
 class Http:
     """One keep-alive connection to one node."""
 
@@ -57,6 +62,7 @@ class Http:
         self._context = ssl.create_default_context(cafile=ca_file)
         self._timeout_s = timeout_s
         self._connection: http.client.HTTPSConnection | None = None
+        self._used_at = 0.0
 
     def call(
         self,
@@ -65,6 +71,9 @@ class Http:
         body: dict[str, Any] | bytes | None = None,
         token: str | None = None,
     ) -> Answer:
+        if time.monotonic() - self._used_at > IDLE_S:
+            self.close()
+        self._used_at = time.monotonic()
         if self._connection is None:
             self._connection = http.client.HTTPSConnection(
                 *self._place, context=self._context, timeout=self._timeout_s

@@ -336,7 +336,6 @@ def test_a_recorded_life_said_again_in_any_order_gains_nothing(
 ) -> None:
     life = lives[stage]
     account = life.account
-    account.client.close()  # a node ends connections that were idle for as long as other stages took
     before = account.seen()
     again = [(message, node) for message in life.tape for node in account.nodes]
     seeded.shuffle(again)
