@@ -35,7 +35,9 @@ $(STAMP): $(SOURCES)
 	@deploy/system-packages.sh
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up the environment in $(VENV); the first time this takes some minutes."
+	@echo "  installing Python packages"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "  compiling the Rust engines (about two minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 

@@ -167,8 +167,14 @@ async def _run(argv: Sequence[str], environment: dict[str, str], what: str) -> N
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
     if process.returncode != 0:
         raise ClusterError(f"{what} failed ({process.returncode}): {output.decode().strip()}")
 
@@ -222,6 +228,24 @@ class ProcessCluster:
 
         """
         self = cls(root, name, wan)
+        try:
+            await self._create(shards, limit, grace_s, witness=witness, settings=settings, say=say)
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def _create(
+        self,
+        shards: int,
+        limit: int,
+        grace_s: int,
+        *,
+        witness: bool,
+        settings: str,
+        say: Callable[[str], None],
+    ) -> None:
+        root, name, wan = self.root, self.name, self.profile
         self._ports = PortBlock.reserve()
         module = softhsm_module()
         names = DATA_CENTERS["europe" if wan == "none" else wan]
@@ -257,7 +281,6 @@ class ProcessCluster:
         for node in self.nodes.values():
             self._write_config(node, module, witness=witness, settings=settings)
         self._write_connection()
-        return self
 
     def _entry(self, number: int, dc: str) -> NodeEntry:
         assert self._ports is not None  # noqa: S101 - set by create just before

@@ -10,12 +10,13 @@ gets for itself (its certificate, its encrypted seat package) and returns what o
     DIR/ca.pem                    the authority's certificate, for nodes and clients
     DIR/offline/ca.key            the authority's key: keep it offline
     DIR/nodes/<id>/cert.pem, key.pem
-    DIR/operator/cert.pem, key.pem
+    DIR/operator/cert.pem, key.pem, connection.json (for `cluster status` and clients)
     DIR/seats/seat-<j>.package    readable only with three custodians' words
 """
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from engines.encoding import b64u_encode
 from hsm import ceremony
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 CERTIFICATE_DAYS: Final = 398
@@ -75,8 +76,12 @@ def create(
     limit: int = DEFAULT_LIMIT,
     grace_s: int = DEFAULT_GRACE_S,
     threshold: int = 3,
+    hand_out: Callable[[Mapping[int, Sequence[str]]], None] = lambda _words: None,
 ) -> Created:
-    """Draw all keys, issue all certificates and write the directory.
+    """Draw all keys, hand out the custodians' words, issue certificates, write the directory.
+
+    `hand_out` gets the words by seat before anything is written: a cluster whose words were lost
+    could never be provisioned. If it raises, nothing was created.
 
     Raises:
         CreationRefused: `directory` already holds a cluster.json.
@@ -103,6 +108,7 @@ def create(
         opaque_public_key=b64u_encode(drawn.opaque_public_key),
     )
     parse(msgspec.json.encode(cluster))  # refuse mistakes before anything is written
+    hand_out(drawn.shares)
     authority = certificates.create_authority(name)
     directory.mkdir(parents=True, exist_ok=True)
     write_private(directory / "offline" / "ca.key", authority.key_pem)
@@ -132,5 +138,44 @@ def create(
     )
     write_private(directory / "operator" / "key.pem", operator.key_pem)
     (directory / "operator" / "cert.pem").write_bytes(operator.cert_pem)
+    (directory / "operator" / "connection.json").write_text(connection(cluster))
     save(directory / "cluster.json", cluster)  # last: its presence means that all is written
     return Created(cluster, drawn.shares)
+
+
+def connection(cluster: ClusterFile) -> str:
+    """The operator's connection file (design section 8); what a creation cannot know is null."""
+    nodes = cluster.nodes
+    content = {
+        "cluster_id": str(cluster.cluster_id),
+        "name": cluster.name,
+        "endpoints": [
+            {
+                "node": entry.id,
+                "seat": entry.seat,
+                "dc": entry.dc,
+                "url": f"https://{entry.client}",
+                "ops_url": f"http://{entry.ops}",
+            }
+            for entry in nodes
+        ],
+        "ca_file": "../ca.pem",
+        "tenant": None,
+        "nodes": [
+            {
+                "id": entry.id,
+                "dc": entry.dc,
+                "pid": None,
+                "data_dir": None,
+                "token_dir": None,
+                "restart": None,
+            }
+            for entry in nodes
+        ],
+        "admin": {
+            "urls": [f"https://{entry.admin}" for entry in nodes],
+            "cert_file": "cert.pem",
+            "key_file": "key.pem",
+        },
+    }
+    return json.dumps(content, indent=2) + "\n"

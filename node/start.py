@@ -13,10 +13,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from cluster import cluster_file
 from cluster.api import Shape
 from cluster.boot import BootRefused, BootState, boot
-from cluster.certificates import CertificateError, TlsFiles, server_context
+from cluster.certificates import (
+    CertificateError,
+    NodeIdentity,
+    TlsFiles,
+    peer_identity,
+    server_context,
+)
 from cluster.datadir import DataDir, DataDirError, DataDirForeignError, DataDirInUseError
 from cluster.store import Store
 from cluster.store_format import (
@@ -87,6 +96,7 @@ def open_node(path: Path) -> Opened:
             cluster = cluster_file.load(config.cluster_file)
             entry = cluster.node(config.node_id)
             tls = TlsFiles(config.tls_ca, config.tls_cert, config.tls_key)
+            _check_certificate(config.tls_cert, cluster, entry)
             client_tls = server_context(tls, require_client=False)
             admin_tls = server_context(tls, require_client=True)
             settings = HsmSettings(
@@ -139,6 +149,25 @@ def shape_of(cluster: ClusterFile, entry: NodeEntry) -> Shape:
         grace_s=cluster.grace_s,
         threshold=cluster.threshold,
     )
+
+
+def _check_certificate(path: Path, cluster: ClusterFile, entry: NodeEntry) -> None:
+    """Peers would refuse another node's certificate, again and again, and only they would know."""
+    try:
+        der = x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
+    except OSError as error:
+        raise ConfigError(
+            f"tls.cert_file {path} cannot be read ({error.strerror}); correct the path"
+        ) from None
+    except ValueError:
+        raise ConfigError(f"tls.cert_file {path} is not a certificate in PEM") from None
+    identity = peer_identity(der, cluster.cluster_id)
+    if identity != NodeIdentity(entry.id):
+        named = f"node {identity.node_id}" if isinstance(identity, NodeIdentity) else "an operator"
+        raise ConfigError(
+            f"tls.cert_file {path} is of {named}, and this is node {entry.id}: "
+            f"take the files of nodes/{entry.id}"
+        )
 
 
 def _pin(path: Path) -> Pin:

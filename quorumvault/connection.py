@@ -58,15 +58,18 @@ class Connection(Struct, frozen=True):
     name: str
     endpoints: tuple[ConnectionEndpoint, ...]
     ca_file: str
-    tenant: Tenant
+    tenant: Tenant | None
 
 
 class Reach:
     """A loaded connection file: endpoints, authority and a maker of tokens."""
 
-    def __init__(self, connection: Connection, folder: Path, private_key: str) -> None:
+    def __init__(
+        self, connection: Connection, tenant: Tenant, folder: Path, private_key: str
+    ) -> None:
         self.cluster_id = connection.cluster_id
-        self.issuer = connection.tenant.iss
+        self.issuer = tenant.iss
+        self._tenant = tenant
         self.ca_file = folder / connection.ca_file
         self.endpoints = tuple(
             Endpoint(e.url, node=e.node, seat=e.seat, dc=e.dc) for e in connection.endpoints
@@ -76,7 +79,7 @@ class Reach:
 
     def token(self, account: str) -> str:
         """A fresh token for one account of the tenant."""
-        now, tenant = int(time.time()), self._connection.tenant
+        now, tenant = int(time.time()), self._tenant
         claims = {
             "iss": tenant.iss,
             "sub": account,
@@ -102,6 +105,11 @@ def load(path: Path) -> Reach:
         connection = msgspec.json.decode(text, type=Connection)
     except msgspec.DecodeError as error:
         raise ConnectionFileError(f"the connection file {path} is malformed: {error}") from error
+    if connection.tenant is None:
+        raise ConnectionFileError(
+            f"the connection file {path} has no tenant key to make tokens with;"
+            " use --endpoint, --ca and --token-file"
+        )
     if connection.tenant.alg not in ALGORITHMS:
         raise ConnectionFileError(
             f"the connection file {path} names the algorithm {connection.tenant.alg!r};"
@@ -109,7 +117,7 @@ def load(path: Path) -> Reach:
         )
     folder = path.resolve().parent
     key = _read(folder / connection.tenant.private_key_file, "tenant's private key")
-    return Reach(connection, folder, key.decode("ascii", errors="replace"))
+    return Reach(connection, connection.tenant, folder, key.decode("ascii", errors="replace"))
 
 
 def _read(path: Path, what: str) -> bytes:

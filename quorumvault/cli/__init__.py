@@ -60,6 +60,10 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(Exit.UNEXPECTED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"quorumvault: {where}{error.strerror}\n")
+        sys.exit(Exit.UNEXPECTED)
 
 
 if __name__ == "__main__":

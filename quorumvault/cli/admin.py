@@ -48,9 +48,10 @@ class Access:
                 for entry in data["endpoints"]
             }
             urls = dict(zip(nodes, admin["urls"], strict=True))
-            context = ssl.create_default_context(cafile=data["ca_file"])
+            folder = path.resolve().parent
+            context = ssl.create_default_context(cafile=folder / data["ca_file"])
             context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.load_cert_chain(admin["cert_file"], admin["key_file"])
+            context.load_cert_chain(folder / admin["cert_file"], folder / admin["key_file"])
         except OSError as error:
             raise Failure(
                 f"{error.filename or path}: {error.strerror}; "
@@ -58,9 +59,10 @@ class Access:
                 Exit.USAGE,
             ) from error
         except (ValueError, KeyError, TypeError) as error:
+            missing = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise Failure(
-                f"{path} is not a connection file with admin access ({error!r}); "
-                "use the one that the cluster wrote at start",
+                f"{path} is not a connection file with admin access ({missing}); use the demo's, "
+                "or operator/connection.json of 'cluster create'",
                 Exit.USAGE,
             ) from error
         return cls(nodes, urls, context)
@@ -102,4 +104,6 @@ class Access:
             )
         answer = self._call(f"{self.urls[node]}/v1/drain", "POST")
         if isinstance(answer, Unreachable):
-            raise Failure(f"node {node}: {answer.reason}", Exit.CONNECTION)
+            raise Failure(
+                f"node {node} does not answer ({answer.reason}); is it running?", Exit.CONNECTION
+            )

@@ -15,6 +15,8 @@ from quorumvault.cli.exits import Exit, Failure
 from quorumvault.cli.overview import Overview, overview
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from cluster.cluster_file import NodeEntry
 
 app = typer.Typer(no_args_is_help=True)
@@ -23,6 +25,7 @@ PEER_PORT: Final = 7443
 CLIENT_PORT: Final = 8443
 ADMIN_PORT: Final = 9443
 OPS_PORT: Final = 9090
+SEATS: Final = 5
 
 
 class Format(StrEnum):
@@ -36,11 +39,20 @@ def _entries(nodes: list[str]) -> list[NodeEntry]:
     from cluster.cluster_file import NodeEntry  # noqa: PLC0415 - heavy
     from cluster.types import NodeId, Seat  # noqa: PLC0415 - heavy
 
+    if len(nodes) != SEATS:
+        raise Failure(
+            f"--node is given {len(nodes)} times; a vault has five data centers, name each once",
+            Exit.USAGE,
+        )
     entries = []
     for number, text in enumerate(nodes, start=1):
         dc, at, host = text.partition("@")
-        if not (dc and at and host):
-            raise Failure(f"--node {text!r}: write it as DC@HOST", Exit.USAGE)
+        if not (dc and at and host) or (host.count(":") == 1):
+            raise Failure(
+                f"--node {text!r}: write it as DC@HOST, without a port (a node listens on "
+                f"{PEER_PORT}, {CLIENT_PORT}, {ADMIN_PORT} and {OPS_PORT})",
+                Exit.USAGE,
+            )
         address = f"[{host}]" if ":" in host else host
         entries.append(
             NodeEntry(
@@ -64,9 +76,13 @@ def create(
         list[str],
         typer.Option("--node", help="DC@HOST, once per data center; five of them, seat 1 first."),
     ],
-    shards: Annotated[int, typer.Option(help="Raft groups; fixed for ever.")] = 16,
-    limit: Annotated[int, typer.Option(help="Guesses until the key is gone; fixed.")] = 10,
-    grace: Annotated[int, typer.Option(help="Seconds of grace on the last guess; fixed.")] = 120,
+    shards: Annotated[int, typer.Option(min=1, max=256, help="Raft groups; fixed for ever.")] = 16,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100, help="Guesses until the key is gone; fixed.")
+    ] = 10,
+    grace: Annotated[
+        int, typer.Option(min=1, max=86_400, help="Seconds of grace on the last guess; fixed.")
+    ] = 120,
     shares_dir: Annotated[
         Path | None,
         typer.Option(help="Write each custodian's words to a 0600 file here, not to stdout."),
@@ -76,6 +92,16 @@ def create(
     from cluster.cluster_file import ClusterFileError  # noqa: PLC0415 - heavy
     from node import creation  # noqa: PLC0415 - heavy
 
+    def hand_out(words: Mapping[int, Sequence[str]]) -> None:
+        for seat, mnemonics in sorted(words.items()):
+            for custodian, mnemonic in enumerate(mnemonics, start=1):
+                if shares_dir is None:
+                    sys.stdout.write(f"seat {seat}, custodian {custodian}: {mnemonic}\n")
+                else:
+                    path = shares_dir / f"seat-{seat}-custodian-{custodian}.words"
+                    creation.write_private(path, mnemonic.encode() + b"\n")
+        sys.stdout.flush()
+
     try:
         created = creation.create(
             directory,
@@ -84,21 +110,26 @@ def create(
             shards=shards,
             limit=limit,
             grace_s=grace,
+            hand_out=hand_out,
         )
     except creation.CreationRefused as refused:
         raise Failure(str(refused), Exit.CONFLICT) from refused
     except ClusterFileError as error:
-        raise Failure(str(error), Exit.USAGE) from error
-    for seat, words in sorted(created.shares.items()):
-        for custodian, mnemonic in enumerate(words, start=1):
-            if shares_dir is None:
-                sys.stdout.write(f"seat {seat}, custodian {custodian}: {mnemonic}\n")
-            else:
-                path = shares_dir / f"seat-{seat}-custodian-{custodian}.words"
-                creation.write_private(path, mnemonic.encode() + b"\n")
+        raise Failure(f"no cluster was created: {error}", Exit.USAGE) from error
+    except FileExistsError as error:
+        raise Failure(
+            f"{error.filename} exists already; no cluster was created: choose a new directory",
+            Exit.CONFLICT,
+        ) from error
+    except OSError as error:
+        raise Failure(
+            f"{error.filename or 'the words'}: {error.strerror}; no cluster was created",
+            Exit.UNEXPECTED,
+        ) from error
     typer.echo(
         f"Cluster {created.cluster.cluster_id} is written to {directory}. Each data center gets "
-        "cluster.json, ca.pem, its own nodes/<id> and its own seat package; each custodian gets "
+        "cluster.json, ca.pem, its own nodes/<id> and its own seat package; operators get "
+        "operator/; each custodian gets "
         "one share per seat, any three of which open that package. Then move offline/ca.key "
         "away and wipe this machine.",
         err=True,

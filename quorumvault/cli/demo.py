@@ -60,8 +60,16 @@ def demo(
     ] = False,
 ) -> None:
     """Bring up five vault nodes, tell their story, and stay up on a terminal."""
-    if root is not None and root.exists() and any(root.iterdir()):
-        raise Failure(f"{root} is not empty: --root needs a new or empty folder", Exit.CONFLICT)
+    if root is not None and root.exists():
+        if not root.is_dir():
+            raise Failure(f"{root} is a file: --root needs a new or empty folder", Exit.USAGE)
+        if any(root.iterdir()):
+            raise Failure(f"{root} is not empty: --root needs a new or empty folder", Exit.CONFLICT)
+    if connection_file is not None and not connection_file.absolute().parent.is_dir():
+        raise Failure(
+            f"--connection-file {connection_file}: its folder does not exist; create it first",
+            Exit.USAGE,
+        )
     folder = root or Path(tempfile.mkdtemp(prefix="quorumvault-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -94,12 +102,9 @@ async def _demo(
 ) -> int:
     from chaos.processes import ClusterError, ProcessCluster  # noqa: PLC0415 - heavy
 
-    main = asyncio.current_task()
-    if main is None:
-        raise RuntimeError("the demo runs inside a task")
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, main.cancel)
+    told = _interruptions()
     cluster: ProcessCluster | None = None
+    story_told = False
     try:
         cluster = await ProcessCluster.create(
             folder,
@@ -116,15 +121,35 @@ async def _demo(
         if command is not None:
             return await _exec(command, cluster, connection_file)
         await _story(cluster)
+        story_told = True
+        await _stay(cluster)
     except ClusterError as error:
         raise Failure(str(error), Exit.UNEXPECTED) from error
     except asyncio.CancelledError:
-        return 128 + signal.SIGTERM
+        if not told:
+            raise
+        return 0 if story_told and told[0] == signal.SIGINT else 128 + told[0]
     else:
         return 0
     finally:
         if cluster is not None:
             await cluster.stop()
+
+
+def _interruptions() -> list[int]:
+    """Let SIGTERM and Ctrl-C cancel this task; the list says which came."""
+    main = asyncio.current_task()
+    if main is None:
+        raise RuntimeError("the demo runs inside a task")
+    told: list[int] = []
+
+    def interrupt(number: int) -> None:
+        told.append(number)
+        main.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
+    return told
 
 
 def _say(text: str) -> None:
@@ -157,6 +182,12 @@ async def _story(cluster: ProcessCluster) -> None:
     from quorumvault.cli import story  # noqa: PLC0415 - heavy
 
     await story.tell(cluster)
+
+
+async def _stay(cluster: ProcessCluster) -> None:
+    """On a terminal the vault stays up, to be looked at, until Ctrl-C."""
+    from quorumvault.cli import story  # noqa: PLC0415 - heavy
+
     if sys.stdout.isatty():
         story.say_where(cluster)
         await asyncio.Event().wait()

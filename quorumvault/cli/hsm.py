@@ -11,6 +11,7 @@ import typer
 from quorumvault.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
+    from hsm.errors import HsmError
     from hsm.settings import HsmSettings, Pin
 
 app = typer.Typer(no_args_is_help=True)
@@ -58,11 +59,28 @@ def _settings(module: Path, token_label: str, pin_file: Path) -> HsmSettings:
     return HsmSettings(module, token_label, _pin(pin_file))
 
 
+def _exit_code(error: HsmError) -> Exit:
+    from hsm import errors  # noqa: PLC0415 - heavy
+
+    denied = (errors.PinWrong, errors.PinLocked, errors.WordsWrong)
+    usage = (errors.ModuleMissing, errors.TokenMissing, errors.PackageBroken, errors.KeyMismatch)
+    if isinstance(error, denied):
+        return Exit.DENIED
+    return Exit.USAGE if isinstance(error, usage) else Exit.UNEXPECTED
+
+
 def _words(files: list[Path]) -> list[str]:
     if files:
         return [read_small(path, "words file").decode().strip() for path in files]
     if not sys.stdin.isatty():
-        return [line.strip() for line in sys.stdin if line.strip()]
+        lines = [line.strip() for line in sys.stdin if line.strip()]
+        if len(lines) != 3:
+            raise Failure(
+                f"{len(lines)} lines of words on standard input: three custodians are needed, a "
+                "line each, or --words-file three times",
+                Exit.USAGE,
+            )
+        return lines
     return [
         typer.prompt(f"Custodian {number} of 3, please type your 33 words", hide_input=True)
         for number in (1, 2, 3)
@@ -122,7 +140,7 @@ def provision(
     except (AlreadyProvisioned, TokenExists) as error:
         raise Failure(str(error), Exit.CONFLICT) from error
     except HsmError as error:
-        raise Failure(str(error), Exit.UNEXPECTED) from error
+        raise Failure(str(error), _exit_code(error)) from error
     typer.echo(
         f"token {token_label!r} holds the keys of seat {entry.seat} and enrols node {node}: "
         "start the node with 'quorumvault node run'",
@@ -152,5 +170,5 @@ def destroy(
     try:
         count = provisioning.destroy(_settings(module, token_label, pin_file))
     except HsmError as error:
-        raise Failure(str(error), Exit.UNEXPECTED) from error
+        raise Failure(str(error), _exit_code(error)) from error
     typer.echo(f"{count} objects destroyed on token {token_label!r}", err=True)

@@ -97,7 +97,9 @@ TokenFile = Annotated[
 ]
 StatePath = Annotated[
     Path | None,
-    typer.Option("--state", help="State file [default: one per account under XDG_STATE_HOME]."),
+    typer.Option(
+        "--state", help="State file.", show_default="one per account under XDG_STATE_HOME"
+    ),
 ]
 PasswordFile = Annotated[
     str | None,
@@ -120,13 +122,16 @@ def register(
     password_file: PasswordFile = None,
     key_file: Annotated[
         Path | None,
-        typer.Option("--key-file", help="Backup key as base64url [default: a random one]."),
+        typer.Option("--key-file", help="Backup key as base64url.", show_default="a random one"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish an interrupted registration.")
     ] = False,
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Forget an interrupted registration first.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Destroy the key that the account has already.")
     ] = False,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     output: Format = Output.TEXT,
@@ -142,12 +147,30 @@ def register(
         if abandon and vault.abandon_registration():
             talk.print("The interrupted registration is forgotten.")
         key = None if key_file is None else _backup_key(key_file)
+        if not replace:
+            _ask_before_replacing(vault)
         secret = _password(password_file, confirm=True)
         talk.print("Registering at three data centers …")
         _print_registered(vault.register(secret, key), output)
 
     _with_vault(
         _reach(connection_file, account, endpoint, ca, token_file), state, timeout, output, work
+    )
+
+
+def _ask_before_replacing(vault: Vault) -> None:
+    """A new registration destroys the old key; a repeated command line must not do that."""
+    if vault.status().state != "active":
+        return
+    if not sys.stdin.isatty():
+        raise Failure(
+            "the account has a key already, and registering destroys it: give --replace to do so",
+            Exit.CONFLICT,
+        )
+    typer.confirm(
+        "The account has a key already. Registering destroys it for ever. Go on?",
+        abort=True,
+        err=True,
     )
 
 
@@ -174,7 +197,12 @@ def recover(
             sys.stdout.write(f"{text}\n")
 
     _with_vault(
-        _reach(connection_file, account, endpoint, ca, token_file), state, timeout, output, work
+        _reach(connection_file, account, endpoint, ca, token_file),
+        state,
+        timeout,
+        output,
+        work,
+        guessing=True,
     )
 
 
@@ -265,7 +293,7 @@ def _by_connection(path: Path, account: str) -> _Reach:
     try:
         reach = connection.load(path)
     except VaultError as error:
-        _fail(error, Output.TEXT)
+        _fail(error, Output.TEXT, guessing=False)
 
     def open_vault(state: Path, timeout_s: float) -> Vault:
         return Vault(
@@ -323,12 +351,14 @@ def _with_vault(
     timeout_s: float,
     output: Output,
     work: Callable[[Vault], None],
+    *,
+    guessing: bool = False,
 ) -> None:
     try:
         with reach.open_vault(state or reach.default_state, timeout_s) as vault:
             work(vault)
     except VaultError as error:
-        _fail(error, output)
+        _fail(error, output, guessing=guessing)
     except ValueError as error:  # a password or key of impossible length, an odd endpoint
         raise typer.BadParameter(str(error)) from error
 
@@ -341,7 +371,7 @@ def exit_code(error: VaultError) -> Exit:
     return next(known, Exit.UNEXPECTED)
 
 
-def _fail(error: VaultError, output: Output) -> NoReturn:
+def _fail(error: VaultError, output: Output, *, guessing: bool) -> NoReturn:
     if output is Output.JSON:
         facts: dict[str, object] = {
             "error": type(error).__name__,
@@ -353,7 +383,8 @@ def _fail(error: VaultError, output: Output) -> NoReturn:
         if isinstance(error, Unavailable):
             facts |= {"reason": error.reason, "retry_after": error.retry_after}
         _say(facts)
-    raise Failure(f"{error} (guess counted: {error.charged})", exit_code(error)) from error
+    counted = f" (guess counted: {error.charged})" if guessing else ""
+    raise Failure(f"{error}{counted}", exit_code(error)) from error
 
 
 def _say(facts: dict[str, object]) -> None:

@@ -6,6 +6,7 @@ Every step is real and checked: a step that does not turn out as told ends the d
 from __future__ import annotations
 
 import secrets
+import shutil
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -159,5 +160,6 @@ def say_where(cluster: ProcessCluster) -> None:
     for node in cluster.nodes.values():
         ready = f"http://{node.entry.ops}/readyz?verbose"
         _say(f"   {_place(node):24} {ready}  metrics at /metrics")
-    _say(f"   quorumvault cluster status --connection {cluster.connection_file}")
-    _say(f"   quorumvault record register --account bob --connection {cluster.connection_file}")
+    command = "quorumvault" if shutil.which("quorumvault") else sys.argv[0]
+    _say(f"   {command} cluster status --connection {cluster.connection_file}")
+    _say(f"   {command} record register --account bob --connection {cluster.connection_file}")

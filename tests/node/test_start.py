@@ -135,6 +135,8 @@ def refused(ground: Ground) -> tuple[str, int]:
         ({"cert_file": '"none.pem"'}, "none.pem"),
         ({"ca_file": '"pin"'}, "pin"),
         ({"key_file": '"cluster/nodes/2/key.pem"'}, "do not load together"),
+        ({"cert_file": '"cluster/nodes/2/cert.pem"'}, "is of node 2, and this is node 1"),
+        ({"cert_file": '"cluster/operator/cert.pem"'}, "is of an operator"),
         ({"pin_file": '"nopin"'}, "nopin"),
         ({"client": '"no.such.host.invalid:1"'}, "listen.client"),
     ],

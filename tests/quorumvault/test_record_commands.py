@@ -60,6 +60,15 @@ def test_in_text_only_the_key_is_on_stdout(shell):
     assert "state: active" in shell.run("status", "-o", "text").stdout
 
 
+def test_a_second_registration_destroys_a_key_only_when_told_to(shell):
+    first = json.loads(shell.run("register").stdout)["backup_key"]
+    assert shell.code("register") == Exit.CONFLICT
+    assert json.loads(shell.run("recover").stdout)["backup_key"] == first
+    second = json.loads(shell.run("register", "--replace").stdout)["backup_key"]
+    assert second != first
+    assert json.loads(shell.run("recover").stdout)["backup_key"] == second
+
+
 def test_a_wrong_password_says_what_remains_and_ends_with_6(shell):
     shell.run("register")
     result = shell.run("recover", password="wrong")
