@@ -16,7 +16,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cluster.commands import Id32
-from cluster.limits import FRAME_BYTES, MAX_FRAME_BYTES, MAX_OPEN_COMMANDS
+from cluster.limits import (
+    FRAME_BYTES,
+    MAX_ENTRY_COMMANDS,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_ITEMS,
+    MAX_ITEM_MESSAGES,
+    MAX_OPEN_COMMANDS,
+)
 
 FRAME_VERSION: Final = 1
 U64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -39,7 +46,7 @@ class ShardMark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 class Hello(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=True):
     """First item on a link, repeated until welcomed: who is booted here."""
 
-    cluster_id: bytes
+    cluster_id: Annotated[bytes, Meta(min_length=16, max_length=16)]
     incarnation: U64
     nonce: Nonce
 
@@ -59,7 +66,7 @@ class Welcome(Struct, frozen=True, array_like=True, tag=2, forbid_unknown_fields
 class RaftMessages(Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=True):
     """(shard, raft-rs message) pairs, in order."""
 
-    messages: list[tuple[ShardNumber, bytes]]
+    messages: Annotated[list[tuple[ShardNumber, bytes]], Meta(max_length=MAX_ITEM_MESSAGES)]
 
 
 class Forward(Struct, frozen=True, array_like=True, tag=4, forbid_unknown_fields=True):
@@ -78,7 +85,7 @@ class Nack(Struct, frozen=True, array_like=True, tag=5, forbid_unknown_fields=Tr
     """not-leader | dropped | busy | malformed."""
     hint: U64
     """The leader that the sender knows, or 0."""
-    sends: list[tuple[U64, U64]]
+    sends: Annotated[list[tuple[U64, U64]], Meta(max_length=MAX_OPEN_COMMANDS)]
     """(seq, number of the send)."""
 
 
@@ -88,7 +95,7 @@ class Accepted(Struct, frozen=True, array_like=True, tag=6, forbid_unknown_field
     shard: ShardNumber
     term: U64
     index: U64
-    seqs: list[U64]
+    seqs: Annotated[list[U64], Meta(max_length=MAX_ENTRY_COMMANDS)]
 
 
 class Marks(Struct, frozen=True, array_like=True, tag=7, forbid_unknown_fields=True):
@@ -156,7 +163,7 @@ class Frame(Struct, frozen=True, array_like=True, tag=FRAME_VERSION, forbid_unkn
     """One frame. `incarnation` is the sender's: frames of an earlier life are dropped."""
 
     incarnation: U64
-    items: list[Item]
+    items: Annotated[list[Item], Meta(max_length=MAX_FRAME_ITEMS)]
 
 
 class FrameError(Exception):
@@ -176,27 +183,45 @@ def decode_frame(payload: bytes) -> Frame:
     """Decode and validate.
 
     Raises:
-        FrameError: too long, malformed, unknown version or item.
+        FrameError: too long, malformed, unknown version or item, or greeting twice: each greeting
+            is answered with everything that is remembered, so a frame full of them would weigh
+            thousands of times its size.
 
     """
     if len(payload) > MAX_FRAME_BYTES:
         raise FrameError(f"frame of {len(payload)} bytes; at most {MAX_FRAME_BYTES}")
     try:
-        return _decoder.decode(payload)
+        frame = _decoder.decode(payload)
     except msgspec.DecodeError as error:
         raise FrameError(f"frame not understood: {error}") from error
+    for greeting in (Hello, Welcome):
+        if sum(1 for item in frame.items if isinstance(item, greeting)) > 1:
+            raise FrameError("it greets more than once in one frame")
+    return frame
 
 
 class Outbox:
     """What goes to one peer with the next flush, in frames of about FRAME_BYTES."""
 
-    __slots__ = ("_bytes", "_closed", "_items", "_messages")
+    __slots__ = ("_bytes", "_closed", "_greetings", "_items", "_messages")
 
     def __init__(self) -> None:
         self._items: list[Item] = []
         self._messages: list[tuple[int, bytes]] = []
         self._bytes = 0
         self._closed: list[list[Item]] = []
+        self._greetings: dict[type[Hello | Welcome], int] = {}
+        """Where in the open frame they are."""
+
+    def greet(self, greeting: Hello | Welcome, size: int = 64) -> None:
+        """Append a greeting, or put it in place of an older one: a frame has one of each."""
+        kind = type(greeting)
+        if kind in self._greetings:
+            self._items[self._greetings[kind]] = greeting
+            return
+        self._seal_messages()
+        self._greetings[kind] = len(self._items)
+        self.add(greeting, size)
 
     def add(self, item: Item, size: int = 64) -> None:
         """Append an item of about `size` bytes."""
@@ -207,6 +232,8 @@ class Outbox:
     def add_message(self, shard: int, message: bytes) -> None:
         """Append a Raft message; neighbours share one item."""
         self._messages.append((shard, message))
+        if len(self._messages) >= MAX_ITEM_MESSAGES:
+            self._seal_messages()
         self._count(len(message) + 8)
 
     def __bool__(self) -> bool:
@@ -224,7 +251,7 @@ class Outbox:
 
     def _count(self, size: int) -> None:
         self._bytes += size
-        if self._bytes >= FRAME_BYTES:
+        if self._bytes >= FRAME_BYTES or len(self._items) >= MAX_FRAME_ITEMS // 2:
             self._close()
 
     def _seal_messages(self) -> None:
@@ -237,4 +264,5 @@ class Outbox:
         if self._items:
             self._closed.append(self._items)
             self._items = []
+        self._greetings.clear()
         self._bytes = 0

@@ -49,6 +49,10 @@ FRAME_BYTES: Final = MIB
 """A frame is closed when it reaches this; one item may go beyond by at most its own size."""
 MAX_FRAME_BYTES: Final = 8 * MIB
 """Larger frames from a peer are refused; the longest single item is far below."""
+MAX_FRAME_ITEMS: Final = 4096
+"""Own frames are closed at half of it, far beyond what a busy turn makes."""
+MAX_ITEM_MESSAGES: Final = 16_384
+"""Raft messages in one item; own items are closed there."""
 TURN_INPUT_BYTES: Final = 4 * MIB
 """Inbound bytes taken per turn, so that ticks are never starved."""
 MAX_INBOX_BYTES: Final = 32 * MIB

@@ -77,7 +77,7 @@ class Talk:
                 self._greet(peer)
 
     def _greet(self, peer: Peer) -> None:
-        peer.outbox.add(self._hello)
+        peer.outbox.greet(self._hello)
 
     # ---- out
 
@@ -177,7 +177,7 @@ class Talk:
         if hello.cluster_id != self._core.shape.cluster_id.bytes:
             raise FrameError("it belongs to another cluster")
         welcome = self._host.memory.hello(peer.node_id, hello)
-        peer.outbox.add(welcome, 64 + 24 * len(welcome.marks))
+        peer.outbox.greet(welcome, 64 + 24 * len(welcome.marks))
         if not welcome.accepted:
             self._core.alarm(
                 f"node {peer.node_id} greeted as incarnation {hello.incarnation}, seen before as"

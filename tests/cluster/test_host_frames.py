@@ -1,10 +1,27 @@
 """A peer with a valid certificate may send anything; it gets its link cut, the node stays up."""
 
+import time
+
 import pytest
-from world import World
+from world import CLUSTER, World
 
 from cluster.commands import Barrier, Expire, encode_command
-from cluster.frames import Accepted, Forward, Frame, Hello, Nack, RaftMessages, encode_frame
+from cluster.frames import (
+    Accepted,
+    Beat,
+    Forward,
+    Frame,
+    FrameError,
+    Hello,
+    Nack,
+    Outbox,
+    Pong,
+    RaftMessages,
+    Welcome,
+    decode_frame,
+    encode_frame,
+)
+from cluster.limits import MAX_FRAME_ITEMS, MAX_ITEM_MESSAGES
 
 FORGER, VICTIM = 2, 1
 
@@ -67,6 +84,78 @@ def test_forwarded_commands_that_do_not_belong_in_a_log_are_refused_before_it(wo
     assert world.nodes[leader].host.status().groups[0].last_index == before
     assert not world.cuts
     assert world.outcome(VICTIM, Barrier(), shard=0)
+
+
+def hello(world):
+    known = world.nodes[VICTIM].host.memory._known[FORGER]
+    return Hello(CLUSTER.bytes, known.incarnation, known.nonce)
+
+
+def test_a_frame_full_of_greetings_cuts_the_link_at_once_and_is_not_answered(world):
+    incarnation = world.nodes[FORGER].host.status().incarnation
+    host = world.nodes[VICTIM].host
+    said = host.status().counters.bytes_sent
+    for number in (2, MAX_FRAME_ITEMS, 60_000):
+        frame = encode_frame(Frame(incarnation, [hello(world)] * number))
+        begun = time.perf_counter()
+        host.on_frame(FORGER, frame)
+        host.turn()
+        assert time.perf_counter() - begun < 0.25  # milliseconds, on a machine that is not busy
+    assert host.status().counters.bytes_sent - said < 100_000
+    assert len(world.cuts) == 3
+    survives(world)
+
+
+def test_greetings_in_many_frames_of_one_turn_are_answered_once(world):
+    incarnation = world.nodes[FORGER].host.status().incarnation
+    host = world.nodes[VICTIM].host
+    sent = []
+    world.observe.append(lambda a, b, frame: sent.append(frame) if (a, b) == (1, 2) else None)
+    for _ in range(200):
+        host.on_frame(FORGER, encode_frame(Frame(incarnation, [hello(world)])))
+    host.turn()
+    items = [item for frame in sent for item in decode_frame(frame).items]
+    assert sum(isinstance(item, Welcome) for item in items) == 1
+    assert world.cuts == []
+    survives(world)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [Pong(1)] * (MAX_FRAME_ITEMS + 1),
+        [RaftMessages([(0, b"")] * (MAX_ITEM_MESSAGES + 1))],
+        [Nack(0, "busy", 0, [(1, 1)] * 1025)],
+        [Accepted(0, 1, 1, [1] * 257)],
+        [Welcome(bytes(16), True, 1, [])] * 2,
+        [Hello(b"x", 1, bytes(16))],
+    ],
+    ids=["items", "messages", "refusals", "acceptances", "two welcomes", "short cluster id"],
+)
+def test_a_frame_with_more_than_its_bound_of_anything_is_not_understood(items):
+    with pytest.raises(FrameError):
+        decode_frame(encode_frame(Frame(1, items)))
+
+
+def test_what_an_outbox_makes_is_always_within_the_bounds_of_a_frame():
+    outbox = Outbox()
+    greeting = Hello(bytes(16), 1, bytes(16))
+    count = 3 * MAX_ITEM_MESSAGES
+    for number in range(count):
+        outbox.add_message(number % 256, b"m")
+    for number in range(2 * MAX_FRAME_ITEMS):
+        outbox.add(Beat(number, True, False, b""))
+        outbox.add_message(0, b"m")
+        outbox.greet(greeting)
+        outbox.greet(Welcome(bytes(16), True, number, []))
+    frames = [decode_frame(frame) for frame in outbox.take(7)]
+    items = [item for frame in frames for item in frame.items]
+    messages = sum(len(item.messages) for item in items if isinstance(item, RaftMessages))
+    assert messages == count + 2 * MAX_FRAME_ITEMS
+    beats = [item.sent_ns for item in items if isinstance(item, Beat)]
+    assert beats == list(range(2 * MAX_FRAME_ITEMS))
+    last = [item for item in items if isinstance(item, Welcome)][-1]
+    assert last.incarnation == 2 * MAX_FRAME_ITEMS - 1
 
 
 def test_answers_to_commands_that_were_never_sent_change_nothing(world):
