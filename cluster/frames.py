@@ -10,7 +10,7 @@ what a frame says.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -31,6 +31,14 @@ ShardNumber = Annotated[int, Meta(ge=0, lt=256)]
 Nonce = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Name = Annotated[str, Meta(max_length=64, pattern=r"\A[a-z0-9][a-z0-9-]*\Z")]
 """A snapshot's: a plain file name also with a prefix before it."""
+
+
+Refusal = Literal["not-leader", "dropped", "busy", "malformed"]
+"""Why a command was not appended."""
+
+
+State = Literal["going", "failed", "done"]
+"""Of a snapshot on its way in."""
 
 
 class ShardMark(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -81,8 +89,8 @@ class Nack(Struct, frozen=True, array_like=True, tag=5, forbid_unknown_fields=Tr
     """These sends were not appended and never will be."""
 
     shard: ShardNumber
-    reason: str
-    """not-leader | dropped | busy | malformed."""
+    reason: Refusal
+    """A closed set: it reaches clients in an error's detail."""
     hint: U64
     """The leader that the sender knows, or 0."""
     sends: Annotated[list[tuple[U64, U64]], Meta(max_length=MAX_OPEN_COMMANDS)]
@@ -140,8 +148,7 @@ class SnapshotProgress(Struct, frozen=True, array_like=True, tag=11, forbid_unkn
 
     shard: ShardNumber
     name: Name
-    state: str
-    """going | failed | done."""
+    state: State
 
 
 Item = (

@@ -19,6 +19,7 @@ from engines._engines import ProposalDropped
 from engines.identifiers import shard_of
 
 if TYPE_CHECKING:
+    from cluster.frames import Refusal
     from cluster.types import NodeId, ShardId
     from engines._engines import MultiRaft
 
@@ -57,7 +58,7 @@ class Leading:
         self._open = [0] * shards
         self.ready: set[ShardId] = set()
 
-    def offer(self, shard: ShardId, command: Offered) -> str | None:
+    def offer(self, shard: ShardId, command: Offered) -> Refusal | None:
         """Queue a command, or say why not: `busy` or `malformed`."""
         if self._open[shard] >= MAX_OPEN_COMMANDS:
             return "busy"

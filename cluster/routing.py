@@ -16,6 +16,7 @@ from cluster.proposals import NO_NODE
 
 if TYPE_CHECKING:
     from cluster.core import Core, Group, Peer
+    from cluster.frames import Refusal
     from cluster.proposals import Proposals
     from cluster.types import NodeId, ShardId
 
@@ -85,9 +86,9 @@ class Routing:
         """A peer's commands for a shard that this node should lead."""
         self._core.counters.forwards_received += len(forward.commands)
         group = self._core.groups[forward.shard]
-        refused: dict[str, list[tuple[int, int]]] = {}
+        refused: dict[Refusal, list[tuple[int, int]]] = {}
         for seq, send, data in forward.commands:
-            reason: str | None = "not-leader"
+            reason: Refusal | None = "not-leader"
             if stepping:
                 offered = Offered(peer.node_id, peer.incarnation, seq, send, data)
                 reason = self._offer(group, offered)
@@ -96,7 +97,7 @@ class Routing:
         for reason, sends in refused.items():
             self._nack(peer, group, reason, sends)
 
-    def _offer(self, group: Group, offered: Offered) -> str | None:
+    def _offer(self, group: Group, offered: Offered) -> Refusal | None:
         if group.role != LEADER:
             return "not-leader"
         return self._leading.offer(group.shard, offered)
@@ -128,7 +129,7 @@ class Routing:
         else:
             peer.outbox.add(accepted, 16 + 9 * len(accepted.seqs))
 
-    def _refuse(self, shard: ShardId, reason: str, commands: list[Offered]) -> None:
+    def _refuse(self, shard: ShardId, reason: Refusal, commands: list[Offered]) -> None:
         by_origin: dict[NodeId, list[tuple[int, int]]] = {}
         for command in commands:
             by_origin.setdefault(command.origin, []).append((command.seq, command.send))
@@ -139,7 +140,9 @@ class Routing:
             else:
                 self._nack(peer, self._core.groups[shard], reason, sends)
 
-    def _nack(self, peer: Peer, group: Group, reason: str, sends: list[tuple[int, int]]) -> None:
+    def _nack(
+        self, peer: Peer, group: Group, reason: Refusal, sends: list[tuple[int, int]]
+    ) -> None:
         self._core.counters.nacks_sent += len(sends)
         nack = Nack(group.shard, reason, group.leader, sends)
         peer.outbox.add(nack, 32 + 16 * len(sends))

@@ -27,6 +27,7 @@ from engines.identifiers import shard_of
 if TYPE_CHECKING:
     from cluster.core import Core, Group
     from cluster.durability import Durability
+    from cluster.frames import State
     from cluster.hashes import Hashes
     from cluster.ledger import LedgerRow
     from cluster.ports import SnapshotFiles, Store
@@ -177,7 +178,7 @@ class SnapshotStager:
         core.ports.files.remove(stage.file)
         self._tell(shard, stage.peer, stage.manifest, "failed")
 
-    def _tell(self, shard: ShardId, leader: NodeId, manifest: Manifest, state: str) -> None:
+    def _tell(self, shard: ShardId, leader: NodeId, manifest: Manifest, state: State) -> None:
         peer = self._core.peers[leader]
         if peer.connected:
             peer.outbox.add(SnapshotProgress(shard, manifest.name, state), 96)

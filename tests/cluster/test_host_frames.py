@@ -17,6 +17,7 @@ from cluster.frames import (
     Outbox,
     Pong,
     RaftMessages,
+    SnapshotProgress,
     Welcome,
     decode_frame,
     encode_frame,
@@ -126,11 +127,22 @@ def test_greetings_in_many_frames_of_one_turn_are_answered_once(world):
         [Pong(1)] * (MAX_FRAME_ITEMS + 1),
         [RaftMessages([(0, b"")] * (MAX_ITEM_MESSAGES + 1))],
         [Nack(0, "busy", 0, [(1, 1)] * 1025)],
+        [Nack(0, "call this number", 0, [(1, 1)])],
+        [SnapshotProgress(0, "out-1", "lost")],
         [Accepted(0, 1, 1, [1] * 257)],
         [Welcome(bytes(16), True, 1, [])] * 2,
         [Hello(b"x", 1, bytes(16))],
     ],
-    ids=["items", "messages", "refusals", "acceptances", "two welcomes", "short cluster id"],
+    ids=[
+        "items",
+        "messages",
+        "refusals",
+        "own words",
+        "own state",
+        "acceptances",
+        "two welcomes",
+        "short cluster id",
+    ],
 )
 def test_a_frame_with_more_than_its_bound_of_anything_is_not_understood(items):
     with pytest.raises(FrameError):
