@@ -68,6 +68,8 @@ LAZY_PUTS_NS: Final = 100 * MS
 """Commit and applied positions may be durable so much later (nothing is promised on them)."""
 MARKS_NS: Final = 2 * SECOND
 """What peers say to have durable is kept with the next batch; in a quiet cluster after this."""
+MARKS_AGAIN_NS: Final = 10 * SECOND
+"""All own marks go to everyone so often, changed or not: a frame may be lost without a word."""
 STAMP_RETRY_NS: Final = SECOND
 MAX_HELD_MESSAGES: Final = 1024
 """Per unstamped shard; the oldest go first (Raft repeats what matters)."""

@@ -26,13 +26,13 @@ from cluster.frames import (
     Welcome,
     decode_frame,
 )
-from cluster.limits import BEAT_NS, MAX_INBOX_BYTES, TURN_INPUT_BYTES
+from cluster.limits import BEAT_NS, MARKS_AGAIN_NS, MAX_INBOX_BYTES, TURN_INPUT_BYTES
 from cluster.statehash import encode_hash
 from cluster.types import ShardId
 
 if TYPE_CHECKING:
     from cluster.core import Core, Peer
-    from cluster.frames import HashPoint, Item
+    from cluster.frames import HashPoint, Item, ShardMark
     from cluster.host import Host
     from cluster.types import NodeId
 
@@ -49,6 +49,7 @@ class Talk:
         self._hello = Hello(core.shape.cluster_id.bytes, incarnation, nonce)
         self._incarnation = incarnation
         self._next_beat = 0
+        self._next_marks = 0
         self._stepping = False
 
     # ---- links
@@ -59,6 +60,7 @@ class Talk:
         peer.connected = True
         peer.connected_since = self._core.now()
         peer.welcomed = False
+        self._owe_marks(peer)
         if speaking:
             self._greet(peer)
 
@@ -76,6 +78,10 @@ class Talk:
             if peer.connected:
                 self._greet(peer)
 
+    def _owe_marks(self, peer: Peer) -> None:
+        """All of what is durable here goes to it again: what it has not heard it cannot return."""
+        peer.untold.update((group.shard, group.mark) for group in self._core.groups)
+
     def _greet(self, peer: Peer) -> None:
         peer.outbox.greet(self._hello)
 
@@ -92,6 +98,10 @@ class Talk:
                 if not peer.welcomed:
                     self._greet(peer)
                 peer.outbox.add(beat)
+        if now >= self._next_marks:
+            self._next_marks = now + MARKS_AGAIN_NS
+            for peer in self._core.peers.values():
+                self._owe_marks(peer)
 
     def tell_hashes(self, points: list[HashPoint]) -> None:
         """Own hash points go to everyone."""
@@ -104,17 +114,21 @@ class Talk:
         """Send what every peer's outbox holds; every frame carries the marks that changed.
 
         With `marks`, once a tick, they are sent in any case; otherwise only where a frame goes
-        anyway: a frame to every peer after every batch would carry nothing else.
+        anyway: a frame to every peer after every batch would carry nothing else. Marks of a frame
+        that was not taken go with the next: until a peer has them, a disk that lost what they say
+        would not be noticed there.
         """
         counters = self._core.counters
         for peer in self._core.peers.values():
-            if peer.untold and (marks or peer.outbox):
-                peer.outbox.add(Marks(list(peer.untold.values())), 24 * len(peer.untold))
-                peer.untold.clear()
+            told: dict[int, ShardMark] = {}
+            if peer.connected and peer.untold and (marks or peer.outbox):
+                told, peer.untold = peer.untold, {}
+                peer.outbox.add(Marks(list(told.values())), 24 * len(told))
             for frame in peer.outbox.take(self._incarnation):
                 if not peer.connected or not self._core.ports.network.send(peer.node_id, frame):
                     counters.frames_dropped += 1
                     self._unreachable(peer)
+                    peer.untold = told | peer.untold
                     continue
                 counters.frames_sent += 1
                 counters.bytes_sent += len(frame)
@@ -186,8 +200,7 @@ class Talk:
             return
         peer.incarnation = hello.incarnation
         # What we have durable must be remembered by whoever came anew.
-        marks = [group.mark for group in self._core.groups]
-        peer.outbox.add(Marks(marks), 24 * len(marks))
+        self._owe_marks(peer)
 
     def _item(self, peer: Peer, item: Item, now: int) -> None:
         match item:

@@ -226,3 +226,60 @@ def test_frames_of_an_earlier_life_are_dropped():
     host.turn()
     assert host.status().counters.forwards_received == heard
     assert host.status().peers == contact
+
+
+def rolled_back_after(lost, *, then=lambda _world, _node: None):
+    """A follower whose marks of two charges went the way of `lost`, restarted on an older disk.
+
+    The leader, which has the marks by its own frames, does not come back to tell of them.
+    """
+    world = World(shards=1).start()
+    leader = world.leader()
+    account = Account("user", shards=1).enrol(world, leader)
+    world.run(3)
+    node = next(node for node in world.alive if node.id != leader)
+    old = node.store.copy()
+    carry = world.carry
+
+    def lossy(a, b, frame):
+        if a == node.id and b != leader:
+            return lost
+        return carry(a, b, frame)
+
+    world.carry = lossy
+    for number in (1, 2):
+        world.applied(leader, account.charge(number))
+    world.run(3)
+    world.carry = carry
+    then(world, node)
+    node.crash()
+    node.store = old
+    world.nodes[leader].crash()
+    node.start()
+    world.until(lambda: node.stopped is not None, seconds=10)
+    assert "older than what node" in node.stopped
+
+
+def test_marks_lost_with_a_frame_without_a_word_are_told_again_in_time():
+    rolled_back_after(True, then=lambda world, _node: world.run(11))
+
+
+def test_marks_of_a_frame_that_was_not_taken_go_with_the_next():
+    rolled_back_after(False, then=lambda world, _node: world.run(0.2))
+
+
+def test_marks_from_the_time_without_a_link_are_told_when_it_is_back():
+    world = World(shards=1).start()
+    leader = world.leader()
+    account = Account("user", shards=1).enrol(world, leader)
+    world.run(3)
+    node, away = [node for node in world.alive if node.id != leader][:2]
+    world.cut_pairs = {(node.id, away.id), (away.id, node.id)}
+    world.links_changed()
+    world.applied(leader, account.charge(1))
+    world.run(1)
+    mark = node.host._core.groups[0].mark
+    assert away.host.memory._known[node.id].marks[0] != mark
+    world.heal()
+    world.run(0.2)
+    assert away.host.memory._known[node.id].marks[0] == mark == node.host._core.groups[0].mark
