@@ -53,8 +53,8 @@ class Machine:
         """Per shard: records whose list is full, with their era; what grace is counted for."""
         self.touched: list[RecordId] = []
         """Records that commands named since the host looked last; for watchers."""
-        self.outcomes: list[tuple[ShardId, int, int, Outcome]] = []
-        """(shard, index, seq, outcome) of this node's own commands, for step 6."""
+        self.outcomes: list[tuple[ShardId, int, int, bytes, Outcome]] = []
+        """(shard, index, seq, command, outcome) of this node's own commands, for step 6."""
         self.commands_applied = 0
 
     def apply_entry(self, shard: ShardId, index: int, data: bytes) -> bool:
@@ -75,7 +75,7 @@ class Machine:
                     outcome = self._apply(shard, command)
                     erased = erased or isinstance(command, (Activate, Delete, Expire))
                 if origin == self._node_id and incarnation == self.incarnation:
-                    self.outcomes.append((shard, index, seq, outcome))
+                    self.outcomes.append((shard, index, seq, encoded, outcome))
         except msgspec.DecodeError as error:
             raise HostStopped(
                 f"shard {shard}, entry {index}: not understood by this version ({error}); start"

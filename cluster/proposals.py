@@ -187,10 +187,10 @@ class Proposals:
             if command is not None and command.sent_to == leader:
                 command.accepted = (leader, term)
 
-    def applied(self, shard: ShardId, index: int, seq: int, outcome: Outcome) -> None:
-        """The command was applied here."""
+    def applied(self, shard: ShardId, index: int, seq: int, data: bytes, outcome: Outcome) -> None:
+        """The command was applied here; another one under its number says nothing about it."""
         command = self._open.get(seq)
-        if command is not None:
+        if command is not None and command.data == data:
             self._finish(
                 command, Applied(outcome, shard, Index(index), command.sends, command.jumped)
             )

@@ -152,8 +152,8 @@ class Readies:
         """Step 6: those entries are durable on a quorum and here; whoever waits may know."""
         machine = self._machine
         outcomes, machine.outcomes = machine.outcomes, []
-        for shard, index, seq, outcome in outcomes:
-            self._proposals.applied(shard, index, seq, outcome)
+        for shard, index, seq, data, outcome in outcomes:
+            self._proposals.applied(shard, index, seq, data, outcome)
         touched, machine.touched = machine.touched, []
         self._core.counters.commands_applied = machine.commands_applied
         if touched:

@@ -4,7 +4,13 @@ import pytest
 from world import Account, Applied, World
 
 from cluster.api import NotAppended, Unknown
-from cluster.commands import Barrier, Expire, decode_command, encode_command
+from cluster.commands import (
+    Barrier,
+    BarrierOutcome,
+    Expire,
+    decode_command,
+    encode_command,
+)
 from cluster.frames import Accepted, Forward, Frame, Nack, RaftMessages, decode_frame, encode_frame
 from cluster.limits import MAX_OPEN_COMMANDS
 from cluster.proposals import Proposals
@@ -374,3 +380,19 @@ def test_readers_of_a_barrier_end_each_at_its_own_deadline():
         later.clear()
         assert len(results) == ended
         assert len(proposals) == still_open
+
+
+def test_another_command_under_ones_number_is_not_ones_outcome():
+    later, results = [], []
+    proposals = Proposals(1, later.append)
+    mine = encode_command(Account("user").charge(1))
+    proposals.add(ShardId(0), mine, 100, results.append, is_barrier=False)
+    (command,) = proposals.take(ShardId(0), 0)
+    proposals.sent(command, 2, 0)
+    outcome = BarrierOutcome()
+    proposals.applied(ShardId(0), 7, command.seq, encode_command(Barrier()), outcome)
+    assert not later
+    proposals.applied(ShardId(0), 8, command.seq, mine, outcome)
+    for call in later:
+        call()
+    assert [result.index for result in results] == [8]
