@@ -43,6 +43,17 @@ class Slots:
         self._random = random
         self._set: list[tuple[int, int]] = [(-1, -1)] * shards
         """(term or -1 for reluctant, ticks) as set last."""
+        self._silent = [False] * shards
+
+    def hold(self, shard: ShardId, *, silent: bool) -> None:
+        """A node that could not stamp its own vote asks nobody for theirs.
+
+        It would disturb a leader that it merely does not hear, and win nothing. Ticks still pass:
+        it forgets the lease of a leader that is gone, and goes on leading what it leads.
+        """
+        if self._silent[shard] != silent:
+            self._silent[shard] = silent
+            self._raft.set_reluctant(shard, silent)
 
     def apply(self, shard: ShardId, term: int, *, reluctant: bool) -> None:
         """Set the slot if the term moved or raft-rs has drawn its own."""

@@ -233,6 +233,7 @@ class Host:
         core = self._core
         core.counters.ticks += 1
         if self._gate.open:
+            self._hold()
             core.raft.tick_all()
             for group in core.groups:
                 reluctant = core.draining or not core.hsm or group.stamped != group.durable
@@ -255,6 +256,12 @@ class Host:
             if now >= self._next_hash:
                 self._next_hash = now + HASH_PERIOD_NS
                 self._hash_points(now)
+
+    def _hold(self) -> None:
+        """Who cannot stamp a vote does not campaign (rule b)."""
+        for group in self._core.groups:
+            silent = not self._core.hsm or group.stamped != group.durable
+            self._slots.hold(group.shard, silent=silent)
 
     def _in_doubt(self) -> bool:
         return self._hashes.doubt or not self._gate.open
@@ -363,6 +370,7 @@ class Host:
     def set_hsm(self, *, working: bool) -> None:
         """The HSM came or went; when it came, what waits for the stamp is tried."""
         self._core.hsm = working
+        self._hold()
         if working and self._started and not self._stopped:
             if self._speaking:
                 self._durability.stamp()

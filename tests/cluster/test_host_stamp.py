@@ -1,9 +1,13 @@
 """HSM away, disk slow: what waits, what goes on, and in which order (rule b, step 9)."""
 
 import pytest
+from raft_world import wire_message
 from world import MS, Account, Applied, World
 
+from cluster.frames import Frame, RaftMessages, encode_frame
 from cluster.stamp import decode_stamp
+
+TIMEOUT_NOW = 14
 
 
 def test_a_node_whose_hsm_is_away_follows_and_applies_in_the_old_term():
@@ -64,6 +68,63 @@ def test_no_message_of_a_new_term_leaves_before_the_stamp_has_it():
     world.nodes[world.leader()].crash()
     world.until(world.led)
     assert watched["frames"] > 10
+
+
+def roles_seen(world, node, seconds):
+    seen = set()
+    for _ in range(int(seconds * 20)):
+        world.run(0.05)
+        seen |= {(group.role, group.term) for group in node.host.status().groups}
+    return seen
+
+
+def without_hsm(world):
+    node = next(node for node in world.alive if node.id != world.leader())
+    node.hsm_away = True
+    node.host.set_hsm(working=False)
+    return node
+
+
+def test_a_node_whose_hsm_is_away_does_not_campaign_however_long_it_hears_nobody():
+    world = World(shards=1).start()
+    node = without_hsm(world)
+    term = node.host.status().groups[0].term
+    world.partition((node.id,), tuple(n for n in world.node_ids if n != node.id))
+    assert roles_seen(world, node, 20) == {("follower", term)}
+    world.heal()
+    node.hsm_away = False
+    node.host.set_hsm(working=True)
+    world.until(world.led)
+
+
+def test_nor_does_it_campaign_when_the_leader_is_lost_or_tells_it_to():
+    world = World(shards=1).start()
+    leader = world.leader()
+    node = without_hsm(world)
+    term = node.host.status().groups[0].term
+    told = wire_message(TIMEOUT_NOW, sender=leader, to=node.id, term=term)
+    incarnation = world.nodes[leader].host.status().incarnation
+    node.host.on_frame(leader, encode_frame(Frame(incarnation, [RaftMessages([(0, told)])])))
+    world.nodes[leader].crash()
+    world.nodes[next(n.id for n in world.alive if n is not node)].crash()
+    assert {role for role, _ in roles_seen(world, node, 20)} == {"follower"}
+    # Two can stamp, and three votes are needed; with its HSM back there are three.
+    assert world.leader() is None
+    node.hsm_away = False
+    node.host.set_hsm(working=True)
+    world.until(world.led, seconds=20)
+
+
+def test_a_round_of_pre_votes_ends_when_the_hsm_goes():
+    world = World(shards=1).start()
+    node = next(node for node in world.alive if node.id != world.leader())
+    world.partition((node.id,), tuple(n for n in world.node_ids if n != node.id))
+    world.until(lambda: node.host.status().groups[0].role == "pre-candidate", seconds=10)
+    node.hsm_away = True
+    node.host.set_hsm(working=False)
+    world.run(0.2)
+    term = node.host.status().groups[0].term
+    assert roles_seen(world, node, 10) == {("follower", term)}
 
 
 def test_a_stamp_that_failed_is_tried_again_when_the_hsm_is_back():
