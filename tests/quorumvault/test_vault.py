@@ -80,6 +80,14 @@ def test_killed_nodes_are_passed_over(served):
         assert vault.recover("right") == key
 
 
+def test_data_centers_that_hang_when_asked_for_the_era_leave_time_for_the_proof(served):
+    with open_vault(served) as vault:
+        key = vault.register("right").backup_key
+    served.hanging_path = "/v1/record"
+    with open_vault(served, timeout_s=3.0) as vault:
+        assert vault.recover("right") == key
+
+
 def test_with_every_node_gone_it_says_unreachable_and_not_charged(served):
     with open_vault(served, timeout_s=2.5) as vault:
         for node in range(1, 6):
