@@ -38,6 +38,8 @@ from node import creation
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from cluster.cluster_file import ClusterFile
+
 SOFTHSM_MODULES: Final = (
     Path("/usr/lib/softhsm/libsofthsm2.so"),
     Path("/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"),
@@ -194,6 +196,7 @@ class ProcessCluster:
         self.wan = Wan(wan) if wan != "none" else None
         self.nodes: dict[int, ProcessNode] = {}
         self.cluster_id = ""
+        self._created: ClusterFile | None = None
         self._ports: PortBlock | None = None
 
     @classmethod
@@ -254,6 +257,7 @@ class ProcessCluster:
         created = creation.create(
             root / "cluster", name=name, nodes=entries, shards=shards, limit=limit, grace_s=grace_s
         )
+        self._created = created.cluster
         self.cluster_id = str(created.cluster.cluster_id)
         tenant = Ed25519PrivateKey.generate()
         private = tenant.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -367,22 +371,11 @@ class ProcessCluster:
 
     def connection(self) -> dict[str, Any]:
         """The connection file's content (design section 8), with the pids of this moment."""
-        nodes = list(self.nodes.values())
-        cluster = self.root / "cluster"
-        return {
-            "cluster_id": self.cluster_id,
-            "name": self.name,
-            "endpoints": [
-                {
-                    "node": node.id,
-                    "seat": node.entry.seat,
-                    "dc": node.entry.dc,
-                    "url": f"https://{node.entry.client}",
-                    "ops_url": f"http://{node.entry.ops}",
-                }
-                for node in nodes
-            ],
-            "ca_file": str(cluster / "ca.pem"),
+        if self._created is None:
+            raise ClusterError("the cluster is not created yet")
+        folder = self.root / "cluster"
+        return creation.connection(self._created) | {
+            "ca_file": str(folder / "ca.pem"),
             "tenant": {
                 "iss": "demo",
                 "kid": None,
@@ -397,17 +390,19 @@ class ProcessCluster:
                     "data_dir": str(node.data_dir),
                     "token_dir": str(node.token_dir),
                     "restart": [
-                        "env", f"SOFTHSM2_CONF={node.environment['SOFTHSM2_CONF']}", *node.argv,
+                        "env",
+                        f"SOFTHSM2_CONF={node.environment['SOFTHSM2_CONF']}",
+                        *node.argv,
                     ],
                 }
-                for node in nodes
+                for node in self.nodes.values()
             ],
             "admin": {
-                "urls": [f"https://{node.entry.admin}" for node in nodes],
-                "cert_file": str(cluster / "operator" / "cert.pem"),
-                "key_file": str(cluster / "operator" / "key.pem"),
+                "urls": [f"https://{node.entry.admin}" for node in self.nodes.values()],
+                "cert_file": str(folder / "operator" / "cert.pem"),
+                "key_file": str(folder / "operator" / "key.pem"),
             },
-        }  # fmt: skip
+        }
 
     @property
     def connection_file(self) -> Path:

@@ -20,7 +20,7 @@ import json
 import os
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -138,15 +138,16 @@ def create(
     )
     write_private(directory / "operator" / "key.pem", operator.key_pem)
     (directory / "operator" / "cert.pem").write_bytes(operator.cert_pem)
-    (directory / "operator" / "connection.json").write_text(connection(cluster))
+    content = json.dumps(connection(cluster), indent=2) + "\n"
+    (directory / "operator" / "connection.json").write_text(content)
     save(directory / "cluster.json", cluster)  # last: its presence means that all is written
     return Created(cluster, drawn.shares)
 
 
-def connection(cluster: ClusterFile) -> str:
-    """The operator's connection file (design section 8); what a creation cannot know is null."""
+def connection(cluster: ClusterFile) -> dict[str, Any]:
+    """A connection file's content (design section 8); what a creation cannot know is null."""
     nodes = cluster.nodes
-    content = {
+    return {
         "cluster_id": str(cluster.cluster_id),
         "name": cluster.name,
         "endpoints": [
@@ -178,4 +179,3 @@ def connection(cluster: ClusterFile) -> str:
             "key_file": "key.pem",
         },
     }
-    return json.dumps(content, indent=2) + "\n"

@@ -18,9 +18,7 @@ from engines.identifiers import (
     KE2_BYTES,
     MAX_WRAPPED_KEY_BYTES,
     PROOF_BOX_BYTES,
-    RECORD_BYTES,
     RESPONSE_BYTES,
-    SIGNATURE_BYTES,
 )
 from quorumvault.errors import Tampered
 
@@ -71,22 +69,10 @@ class Ke2(Octets):
     LENGTH = KE2_BYTES
 
 
-class RecordBytes(Octets):
-    """OPAQUE registration record."""
-
-    LENGTH = RECORD_BYTES
-
-
 class ProofBox(Octets):
     """The sealed seed of the proof key."""
 
     LENGTH = PROOF_BOX_BYTES
-
-
-class Signature(Octets):
-    """Ed25519."""
-
-    LENGTH = SIGNATURE_BYTES
 
 
 class WrappedKey(Octets):
