@@ -1,0 +1,260 @@
+"""The one vocabulary of faults (design section 9), for the simulator, processes and containers.
+
+A fault is a value: it says what happens to whom, never how. A driver knows how, and refuses what
+its ground cannot do (`Driver.faults`). A schedule is faults with times; as JSON it can be kept,
+shrunk and played again. Every fault that lasts has its end: a schedule that ends with `Heal`
+leaves a vault of which every rule, liveness included, may be demanded.
+"""
+
+# ruff: noqa: TC001 - msgspec reads the annotations at run time
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+import msgspec
+from msgspec import Struct
+
+from cluster.types import NodeId
+
+_FIXED = {"frozen": True, "forbid_unknown_fields": True, "tag_field": "fault"}
+
+
+class Kill(Struct, tag="kill", **_FIXED):
+    """SIGKILL or power cut: what was not fsynced is lost."""
+
+    node: NodeId
+
+
+class Start(Struct, tag="start", **_FIXED):
+    """Start a node that is down."""
+
+    node: NodeId
+
+
+class RestartLoop(Struct, tag="restart-loop", **_FIXED):
+    """Kill and start a node `times` times, `every_ms` apart."""
+
+    node: NodeId
+    times: int
+    every_ms: int
+
+
+class Pause(Struct, tag="pause", **_FIXED):
+    """SIGSTOP: the process stands still, its sockets stay open."""
+
+    node: NodeId
+
+
+class Resume(Struct, tag="resume", **_FIXED):
+    """SIGCONT."""
+
+    node: NodeId
+
+
+class Cut(Struct, tag="cut", **_FIXED):
+    """Nothing passes from `sender` to `receiver`; the other direction stays open."""
+
+    sender: NodeId
+    receiver: NodeId
+
+
+class Partition(Struct, tag="partition", **_FIXED):
+    """Only nodes of one side hear each other; a node may be on two sides (partial mesh)."""
+
+    sides: tuple[tuple[NodeId, ...], ...]
+
+
+class Flap(Struct, tag="flap", **_FIXED):
+    """A node's links are cut and healed `times` times, `every_ms` apart."""
+
+    node: NodeId
+    times: int
+    every_ms: int
+
+
+class ResetLinks(Struct, tag="reset-links", **_FIXED):
+    """Every connection of a node is reset at once; it may reconnect."""
+
+    node: NodeId
+
+
+class BadWire(Struct, tag="bad-wire", **_FIXED):
+    """From now on frames are lost, doubled or overtaken with these chances (0 to 1)."""
+
+    loss: float
+    double: float
+    reorder: float
+
+
+class SlowWire(Struct, tag="slow-wire", **_FIXED):
+    """One-way delay of every link between these bounds."""
+
+    low_ms: int
+    high_ms: int
+
+
+class DiskSlow(Struct, tag="disk-slow", **_FIXED):
+    """Each fsync takes this long."""
+
+    node: NodeId
+    ms: int
+
+
+class DiskFull(Struct, tag="disk-full", **_FIXED):
+    """No space is left."""
+
+    node: NodeId
+
+
+class DiskFreed(Struct, tag="disk-freed", **_FIXED):
+    """Space is back."""
+
+    node: NodeId
+
+
+class DiskFails(Struct, tag="disk-fails", **_FIXED):
+    """The next fsync or write returns EIO."""
+
+    node: NodeId
+
+
+class TornWrite(Struct, tag="torn-write", **_FIXED):
+    """Power cut in the midst of a batch: it is there whole or not at all."""
+
+    node: NodeId
+
+
+class DiskCopied(Struct, tag="disk-copied", **_FIXED):
+    """An image of the data directory is taken, for `DiskRestored`."""
+
+    node: NodeId
+
+
+class DiskRestored(Struct, tag="disk-restored", **_FIXED):
+    """The node is killed and comes back with its old image: it must be refused."""
+
+    node: NodeId
+
+
+class ByteFlipped(Struct, tag="byte-flipped", **_FIXED):
+    """The node is killed and one byte of its store is changed, chosen by `where` (0 to 1)."""
+
+    node: NodeId
+    where: float
+
+
+class HsmGone(Struct, tag="hsm-gone", **_FIXED):
+    """Token removed, session lost."""
+
+    node: NodeId
+
+
+class HsmBack(Struct, tag="hsm-back", **_FIXED):
+    """The token is there again."""
+
+    node: NodeId
+
+
+class HsmSlow(Struct, tag="hsm-slow", **_FIXED):
+    """Each stamp takes this long."""
+
+    node: NodeId
+    ms: int
+
+
+class ClockJump(Struct, tag="clock-jump", **_FIXED):
+    """The node's clock moves at once (simulator: monotonic forwards; processes: wall clock)."""
+
+    node: NodeId
+    ms: int
+
+
+class ClockDrift(Struct, tag="clock-drift", **_FIXED):
+    """The node's clock runs this much faster (1.5) or slower (0.5)."""
+
+    node: NodeId
+    rate: float
+
+
+class ClockStrobe(Struct, tag="clock-strobe", **_FIXED):
+    """The node's clock jumps there and back `times` times, `every_ms` apart."""
+
+    node: NodeId
+    ms: int
+    times: int
+    every_ms: int
+
+
+class Replace(Struct, tag="replace", **_FIXED):
+    """The node is lost for good; a new one takes its seat under the next free id."""
+
+    node: NodeId
+
+
+class Heal(Struct, tag="heal", **_FIXED):
+    """Every fault ends; nodes that are down start again."""
+
+
+Fault = (
+    Kill
+    | Start
+    | RestartLoop
+    | Pause
+    | Resume
+    | Cut
+    | Partition
+    | Flap
+    | ResetLinks
+    | BadWire
+    | SlowWire
+    | DiskSlow
+    | DiskFull
+    | DiskFreed
+    | DiskFails
+    | TornWrite
+    | DiskCopied
+    | DiskRestored
+    | ByteFlipped
+    | HsmGone
+    | HsmBack
+    | HsmSlow
+    | ClockJump
+    | ClockDrift
+    | ClockStrobe
+    | Replace
+    | Heal
+)
+KINDS: Final[tuple[type[Struct], ...]] = get_args(Fault)
+
+
+class Planned(Struct, frozen=True, forbid_unknown_fields=True):
+    """One fault of a schedule."""
+
+    at_ms: int
+    """Since the load began."""
+    fault: Fault
+
+
+Schedule = tuple[Planned, ...]
+
+
+def kind(fault: Fault) -> str:
+    """The fault's name, as reports and schedules write it."""
+    tag = fault.__struct_config__.tag
+    return str(tag)
+
+
+def to_json(schedule: Schedule) -> bytes:
+    """A schedule as one JSON document."""
+    return msgspec.json.encode(schedule)
+
+
+def from_json(data: bytes) -> Schedule:
+    """Read what `to_json` wrote.
+
+    Raises:
+        msgspec.DecodeError: not a schedule of this vocabulary.
+
+    """
+    return msgspec.json.decode(data, type=Schedule)
