@@ -1,9 +1,9 @@
 """Commands: where they may be proposed, and what their fate is called (I4, I5, I12)."""
 
 import pytest
-from world import Account, Applied, World
 
-from cluster.api import NotAppended, Unknown
+from chaos.sim import Account, World
+from cluster.api import Applied, NotAppended, Unknown
 from cluster.commands import (
     Barrier,
     BarrierOutcome,

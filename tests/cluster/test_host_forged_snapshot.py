@@ -2,8 +2,8 @@
 
 import pytest
 from raft_world import SNAPSHOT, wire_message, wire_snapshot
-from world import SimFiles, World
 
+from chaos.sim import SimFiles, World
 from cluster import manifest as manifests
 from cluster.commands import Barrier
 from cluster.frames import Frame, RaftMessages, encode_frame

@@ -3,8 +3,8 @@
 import time
 
 import pytest
-from world import CLUSTER, World
 
+from chaos.sim import CLUSTER, World
 from cluster.commands import Barrier, Expire, encode_command
 from cluster.frames import (
     Accepted,

@@ -1,7 +1,6 @@
 """When a node gives its share: charged, applied here, in its durable ledger (I1-I3)."""
 
-from world import Account, World
-
+from chaos.sim import Account, World
 from cluster.api import Give, LaterEra, LedgerFull, NotAGiver, Refused, Wait
 from cluster.ledger import LedgerRow, encode_row
 

@@ -1,7 +1,6 @@
 """A full list is locked when its grace is over, counted while it could be answered (I3)."""
 
-from world import SECOND, Account, World
-
+from chaos.sim import SECOND, Account, World
 from cluster.api import Give
 
 

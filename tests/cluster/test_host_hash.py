@@ -1,8 +1,8 @@
 """Equal index, equal hash: the odd node out is fenced, then stops (I8, I9)."""
 
 import pytest
-from world import Account, World
 
+from chaos.sim import Account, World
 from cluster.api import HostStopped, NotAGiver
 from cluster.frames import Frame, HashPoint, encode_frame
 from cluster.frames import Hashes as Said

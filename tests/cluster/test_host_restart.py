@@ -1,8 +1,9 @@
 """Crashes and restarts: acknowledged is durable, a vote is given once (I4, I8)."""
 
 import pytest
-from world import Account, Applied, World
 
+from chaos.sim import Account, World
+from cluster.api import Applied
 from cluster.stamp import decode_stamp
 from cluster.tables import decode_group, group_key
 

@@ -1,8 +1,9 @@
 """Directories that went back in time, lost their contents or run twice are refused (I8, I9)."""
 
 import pytest
-from world import CLUSTER, Account, BootRefused, SimStore, World
 
+from chaos.sim import CLUSTER, Account, SimStore, World
+from cluster.boot import BootRefused
 from cluster.stamp import encode_stamp, enrolment
 
 

@@ -1,8 +1,8 @@
 """Logs are cut, and who fell behind comes back by snapshot with its own ledger (I1, I3, I8)."""
 
 import pytest
-from world import MS, Account, World
 
+from chaos.sim import MS, Account, World
 from cluster import limits
 from cluster.ledger import LedgerRow, decode_row
 

@@ -2,8 +2,9 @@
 
 import pytest
 from raft_world import wire_message
-from world import MS, Account, Applied, World
 
+from chaos.sim import MS, Account, World
+from cluster.api import Applied
 from cluster.frames import Frame, RaftMessages, encode_frame
 from cluster.stamp import decode_stamp
 

@@ -1,9 +1,9 @@
 """Random faults from a seed, and I1-I5, I7, I8 checked all along; any seed may be replayed."""
 
 import pytest
-from world import MS, Account, Applied, World
 
-from cluster.api import Give, NotAppended
+from chaos.sim import MS, Account, World
+from cluster.api import Applied, Give, NotAppended
 
 
 class Witness:

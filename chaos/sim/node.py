@@ -1,0 +1,229 @@
+"""One simulated machine: its disk, HSM stamp and files survive; its host does not.
+
+The node is the twin of clock, disk, worker, network and stamper at once: each schedules into the
+world's one heap. Whatever leaves the host as an exception ends the process, as in `cluster.fatal`.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from chaos.sim.disk import SimFiles, SimStore
+from chaos.sim.units import CLUSTER, MS
+from cluster.api import HostStopped
+from cluster.boot import boot
+from cluster.host import Host
+from cluster.limits import TICK_MS
+from cluster.ports import Batch, Ports
+from cluster.stamp import enrolment
+from cluster.types import InvariantError, NodeId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chaos.sim.world import World
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WORKER_MS = 5
+
+
+class SimNode:
+    """One machine and, while it runs, its host."""
+
+    def __init__(self, world: World, node_id: NodeId) -> None:
+        self.world = world
+        self.id = node_id
+        self.store = SimStore()
+        self.stamp = enrolment(CLUSTER, node_id)
+        self.files: dict[str, bytes] = {}
+        self.host: Host | None = None
+        self.life = 0
+        self.stopped: str | None = None
+        self.hsm_away = False
+        self.disk_ms: float = world.disk_ms
+        self.stamp_ms: float = 4
+        self.pending: Batch | None = None
+        self.turn_due = False
+        self.batches = 0
+        self.random = random.Random(0)  # noqa: S311 - a seed reproduces, it does not protect
+
+    # ---- life
+
+    @property
+    def up(self) -> bool:
+        """The process runs."""
+        return self.host is not None
+
+    @property
+    def running(self) -> Host:
+        """The host of a node that runs."""
+        if self.host is None:
+            raise AssertionError(f"node {self.id} is down: {self.stopped}")
+        return self.host
+
+    def start(self) -> SimNode:
+        """Boot from what the disk has.
+
+        Raises:
+            BootRefused: as a real node would say in its one line.
+
+        """
+        if self.up:
+            raise AssertionError(f"node {self.id} runs already")
+        self.life += 1
+        self.stopped = None
+        seed = f"{self.world.seed}/{self.id}/{self.life}"
+        self.random = random.Random(seed)  # noqa: S311
+        shape = self.world.shape(self.id)
+        state = boot(self.store, self.stamp, shape)
+        ports = Ports(
+            clock=self,
+            disk=self,
+            store=self.store,
+            worker=self,
+            network=SimNetwork(self),
+            stamper=SimStamper(self),
+            files=SimFiles(self.files),
+            random=self.random,
+            wake=self.wake,
+        )
+        self.files.clear()
+        self.turn_due = False
+        self.pending = None
+        self.host = Host(shape, state, ports)
+        self.guard(self.host.start)
+        self.world.links_changed()
+        self._tick()
+        return self
+
+    def crash(self) -> None:
+        """SIGKILL or power cut: the batch in flight is there whole, or not at all."""
+        if self.pending is not None and self.world.random.random() < 0.5:
+            self.store.apply(self.pending)
+        self.pending = None
+        self.host = None
+        self.life += 1
+        self.store = self.store.copy()
+        self.world.links_changed()
+
+    def guard(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Whatever leaves the host ends the process."""
+        try:
+            return call(*args, **kwargs)
+        except (HostStopped, InvariantError) as error:
+            self.stopped = str(error)
+            self.crash()
+            return None
+
+    def soon(self, delay_ns: int, call: Callable[[], object]) -> None:
+        """Call after a while, unless the process ends before."""
+        life = self.life
+
+        def run() -> None:
+            if self.life == life and self.up:
+                self.guard(call)
+
+        self.world.at(delay_ns, run)
+
+    def _tick(self) -> None:
+        if self.host is not None:
+            self.host.on_tick()
+            self.soon(TICK_MS * MS, self._tick)
+
+    def wake(self) -> None:
+        """The host wants a turn."""
+        if not self.turn_due:
+            self.turn_due = True
+            self.soon(0, self._turn)
+
+    def _turn(self) -> None:
+        self.turn_due = False
+        self.running.turn()
+
+    # ---- Clock, Disk, Worker
+
+    def monotonic_ns(self) -> int:
+        """This node's clock."""
+        return self.world.now
+
+    def submit(self, batch: Batch, done: Callable[[], None]) -> None:
+        """Write and fsync."""
+        if self.pending is not None:
+            raise AssertionError(f"node {self.id}: two batches in flight")
+        self.pending = batch
+
+        def durable() -> None:
+            self.store.apply(batch)
+            self.pending = None
+            self.batches += 1
+            done()
+
+        self.soon(int(self.disk_ms * MS), durable)
+
+    def run(self, job: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
+        """Long reads: the job sees the store as of now."""
+        result: T | Exception
+        try:
+            result = job()
+        except Exception as error:  # noqa: BLE001 - the port hands it on
+            result = error
+        self.soon(WORKER_MS * MS, lambda: done(result))
+
+
+class SimNetwork:
+    """One node's links."""
+
+    def __init__(self, node: SimNode) -> None:
+        self.node = node
+
+    def send(self, to: NodeId, frame: bytes) -> bool:
+        """Onto the wire; False when there is none."""
+        return self.node.world.carry(self.node.id, to, frame)
+
+    def cut(self, peer: NodeId, reason: str) -> None:
+        """A peer broke the protocol."""
+        self.node.world.cuts.append((self.node.id, peer, reason))
+
+    def fetch_snapshot(
+        self,
+        from_node: NodeId,
+        name: str,
+        into: str,
+        *,
+        size: int,
+        done: Callable[[bool], None],
+    ) -> None:
+        """Copy a peer's snapshot file."""
+        node, world = self.node, self.node.world
+        data = world.nodes[from_node].files.get(name)
+        if not world.connected(node.id, from_node) or data is None or len(data) > size:
+            data = None
+
+        def finish() -> None:
+            if data is not None:
+                spoil, world.spoil_once = world.spoil_once, None
+                node.files[into] = spoil(data) if spoil else data
+            done(data is not None)
+
+        node.soon(world.fetch_ms * MS, finish)
+
+
+class SimStamper:
+    """One node's HSM, as far as the host knows it."""
+
+    def __init__(self, node: SimNode) -> None:
+        self.node = node
+
+    def write(self, data: bytes, done: Callable[[bool], None]) -> None:
+        """Replace the stamp, if the HSM is there when it is to be written."""
+        node = self.node
+
+        def finish() -> None:
+            if not node.hsm_away:
+                node.stamp = data
+            done(not node.hsm_away)
+
+        node.soon(int(node.stamp_ms * MS), finish)

@@ -1,0 +1,258 @@
+"""A deterministic world for hosts: virtual time, seeded wires, and the nodes between them.
+
+One event heap; every twin of `cluster.ports` schedules into it. The same seed gives the same story.
+Nothing sleeps: whoever drives it turns the time until a condition holds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chaos.sim.node import SimNode
+from chaos.sim.units import CLUSTER, MS, SECOND
+from cluster.api import Applied, ProposalResult, Shape
+from cluster.types import NodeId, Seat, ShardId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cluster.commands import Command, Outcome
+    from cluster.statehash import StateHash
+
+Lives = tuple[NodeId, int, NodeId, int]
+"""One connection: sender, its life, receiver, its life."""
+
+
+class World:
+    """Five nodes (or three) and the wires between them."""
+
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        nodes: int = 5,
+        shards: int = 2,
+        limit: int = 3,
+        grace_s: float = 5.0,
+        delay_ms: tuple[float, float] = (5, 15),
+        disk_ms: float = 4,
+    ) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)  # noqa: S311 - a seed reproduces, it does not protect
+        self.now = SECOND
+        self.shards, self.limit, self.grace_s = shards, limit, grace_s
+        self.delay_ms = delay_ms
+        self.disk_ms = disk_ms
+        self.fetch_ms = 30
+        self.spoil_once: Callable[[bytes], bytes] | None = None
+        self.loss = 0.0
+        self.events: list[tuple[int, int, Callable[[], object]]] = []
+        self.number = 0
+        self.cut_pairs: set[tuple[int, int]] = set()
+        self.links: set[Lives] = set()
+        self.last_arrival: dict[tuple[int, int], int] = {}
+        self.cuts: list[tuple[NodeId, NodeId, str]] = []
+        self.frames = 0
+        self.observe: list[Callable[[NodeId, NodeId, bytes], object]] = []
+        self.node_ids = tuple(NodeId(node) for node in range(1, nodes + 1))
+        self.nodes = {node: SimNode(self, node) for node in self.node_ids}
+
+    def shape(self, node_id: NodeId) -> Shape:
+        """The cluster as node `node_id` sees it."""
+        return Shape(
+            cluster_id=CLUSTER,
+            node_id=node_id,
+            seats={node: Seat(node) for node in self.node_ids},
+            shards=self.shards,
+            limit=self.limit,
+            grace_s=self.grace_s,
+            threshold=len(self.node_ids) // 2 + 1,
+        )
+
+    # ---- time
+
+    def at(self, delay_ns: int, call: Callable[[], object]) -> None:
+        """Call after `delay_ns`; calls of one moment go in the order in which they were asked."""
+        self.number += 1
+        heapq.heappush(self.events, (self.now + delay_ns, self.number, call))
+
+    def step(self) -> None:
+        """The next event."""
+        self.now, _, call = heapq.heappop(self.events)
+        call()
+
+    def run(self, seconds: float) -> None:
+        """Turn the time."""
+        end = self.now + int(seconds * SECOND)
+        while self.events and self.events[0][0] <= end:
+            self.step()
+        self.now = end
+
+    def until(
+        self, condition: Callable[[], object], seconds: float = 60.0, what: str = "condition"
+    ) -> None:
+        """Turn the time until `condition()` is true.
+
+        Raises:
+            AssertionError: it was not within `seconds`.
+
+        """
+        end = self.now + int(seconds * SECOND)
+        while not condition():
+            if not self.events or self.events[0][0] > end:
+                raise AssertionError(f"{what} did not come true in {seconds} virtual seconds")
+            self.step()
+
+    # ---- wires
+
+    def connected(self, a: NodeId, b: NodeId) -> bool:
+        """Something can pass from a to b."""
+        up = self.nodes[a].up and self.nodes[b].up
+        return up and (a, b) not in self.cut_pairs
+
+    def links_changed(self) -> None:
+        """Take down links that cannot be, and let those come up that can."""
+        for a in self.node_ids:
+            for b in self.node_ids:
+                if a == b:
+                    continue
+                lives = (a, self.nodes[a].life, b, self.nodes[b].life)
+                want = self.connected(a, b)
+                for link in [link for link in self.links if link[0] == a and link[2] == b]:
+                    if not want or link != lives:
+                        self.links.discard(link)
+                        self._down(link)
+                if want and lives not in self.links:
+                    self.links.add(lives)
+                    self.nodes[a].soon(self._delay(), partial(self._up, a, b))
+
+    def _down(self, link: Lives) -> None:
+        node = self.nodes[link[0]]
+        if node.host is not None and link[1] == node.life:
+            node.guard(node.host.on_link_down, link[2])
+
+    def _up(self, a: NodeId, b: NodeId) -> None:
+        if self.connected(a, b):
+            self.nodes[a].running.on_link_up(b)
+
+    def _delay(self) -> int:
+        low, high = self.delay_ms
+        return int((low + (high - low) * self.random.random()) * MS)
+
+    def carry(self, a: NodeId, b: NodeId, frame: bytes) -> bool:
+        """One frame onto the wire; frames of one link keep their order."""
+        if not self.connected(a, b):
+            return False
+        if self.loss and self.random.random() < self.loss:
+            return True
+        self.frames += 1
+        for watch in self.observe:
+            watch(a, b, frame)
+        arrival = max(self.now + self._delay(), self.last_arrival.get((a, b), 0) + 1)
+        self.last_arrival[a, b] = arrival
+        lives = (self.nodes[a].life, self.nodes[b].life)
+
+        def deliver() -> None:
+            target = self.nodes[b]
+            if (self.nodes[a].life, target.life) == lives and self.connected(a, b):
+                target.guard(target.running.on_frame, a, frame)
+
+        self.at(arrival - self.now, deliver)
+        return True
+
+    def partition(self, *sides: Iterable[int]) -> None:
+        """Only nodes of one side hear each other."""
+        groups = [frozenset(side) for side in sides]
+        self.cut_pairs = {
+            (a, b)
+            for a in self.node_ids
+            for b in self.node_ids
+            if a != b and not any(a in side and b in side for side in groups)
+        }
+        self.links_changed()
+
+    def heal(self) -> None:
+        """No pair is cut."""
+        self.cut_pairs = set()
+        self.links_changed()
+
+    # ---- the cluster
+
+    def start(self) -> World:
+        """Start every node and wait for leaders."""
+        for node in self.nodes.values():
+            node.start()
+        self.until(self.led, what="every shard has a leader")
+        return self
+
+    @property
+    def alive(self) -> list[SimNode]:
+        """Nodes that run, by id."""
+        return [node for node in self.nodes.values() if node.up]
+
+    def leader(self, shard: int = 0) -> NodeId | None:
+        """The node that leads the shard by its own word in the highest term, or None."""
+        best: tuple[int, NodeId] | None = None
+        for node in self.alive:
+            report = node.running.status().groups[shard]
+            if (
+                report.role == "leader"
+                and report.stamped
+                and (best is None or report.term > best[0])
+            ):
+                best = (report.term, node.id)
+        return None if best is None else best[1]
+
+    def led(self) -> bool:
+        """Every shard has a leader that the living follow."""
+        for shard in range(self.shards):
+            leader = self.leader(shard)
+            if leader is None:
+                return False
+            known = [node.running.status().groups[shard].leader for node in self.alive]
+            if sum(1 for one in known if one == leader) <= len(self.node_ids) // 2:
+                return False
+        return True
+
+    def settled(self) -> bool:
+        """Every living node applied the same index in every shard."""
+        for shard in range(self.shards):
+            groups = [node.running.status().groups[shard] for node in self.alive]
+            if len({group.applied for group in groups} | {one.last_index for one in groups}) != 1:
+                return False
+        return True
+
+    def state_hashes(self) -> set[tuple[StateHash, ...]]:
+        """The state hashes of every living node, by shard."""
+        return {
+            tuple(records.hash for records in node.running._core.overlay.shards)  # noqa: SLF001
+            for node in self.alive
+        }
+
+    def propose(
+        self, node: int, command: Command, *, timeout_s: float = 8.0, shard: int | None = None
+    ) -> list[ProposalResult]:
+        """Propose at a node; returns the list that the result lands in."""
+        results: list[ProposalResult] = []
+        host = self.nodes[NodeId(node)].running
+        target = None if shard is None else ShardId(shard)
+        host.propose(command, timeout_s=timeout_s, shard=target, done=results.append)
+        return results
+
+    def outcome(
+        self, node: int, command: Command, *, timeout_s: float = 8.0, shard: int | None = None
+    ) -> ProposalResult:
+        """Propose and turn time until the result is there."""
+        results = self.propose(node, command, timeout_s=timeout_s, shard=shard)
+        self.until(lambda: results, seconds=timeout_s + 2, what="a result")
+        return results[0]
+
+    def applied(self, node: int, command: Command, *, timeout_s: float = 8.0) -> Outcome:
+        """Propose, and demand that it is applied."""
+        result = self.outcome(node, command, timeout_s=timeout_s)
+        if not isinstance(result, Applied):
+            raise AssertionError(f"not applied: {result}")  # noqa: TRY004 - what a test expects
+        return result.outcome
