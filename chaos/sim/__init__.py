@@ -7,8 +7,19 @@ what a power cut leaves of it), `account` (a user and the commands that its clie
 
 from chaos.sim.account import Account
 from chaos.sim.disk import SimFiles, SimStore
-from chaos.sim.node import SimNode
+from chaos.sim.node import Killed, Moment, SimNode
 from chaos.sim.units import CLUSTER, MS, SECOND
 from chaos.sim.world import World
 
-__all__ = ["CLUSTER", "MS", "SECOND", "Account", "SimFiles", "SimNode", "SimStore", "World"]
+__all__ = [
+    "CLUSTER",
+    "MS",
+    "SECOND",
+    "Account",
+    "Killed",
+    "Moment",
+    "SimFiles",
+    "SimNode",
+    "SimStore",
+    "World",
+]

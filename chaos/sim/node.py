@@ -7,7 +7,7 @@ world's one heap. Whatever leaves the host as an exception ends the process, as 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from chaos.sim.disk import SimFiles, SimStore
 from chaos.sim.units import CLUSTER, MS
@@ -28,6 +28,20 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WORKER_MS = 5
+
+Moment = Literal[
+    "sending", "sent", "received", "turned", "batch", "submitted", "fsynced", "durable",
+    "stamping", "stamp written", "stamped",
+]  # fmt: skip
+"""Between two moments of a node lies one step: whoever watches may end the process at any of them.
+
+A turn ends with "turned"; "batch" is made and not handed to the disk, "submitted" is; "fsynced" is
+on disk and not known to the host, "durable" is step 9 done; likewise for the stamp.
+"""
+
+
+class Killed(BaseException):
+    """SIGKILL in the middle of whatever the host is doing; only `SimNode.guard` catches it."""
 
 
 class SimNode:
@@ -113,10 +127,18 @@ class SimNode:
         """Whatever leaves the host ends the process."""
         try:
             return call(*args, **kwargs)
+        except Killed:
+            self.crash()
+            return None
         except (HostStopped, InvariantError) as error:
             self.stopped = str(error)
             self.crash()
             return None
+
+    def moment(self, moment: Moment, what: bytes | Batch = b"") -> None:
+        """Tell whoever watches where this node is; they may raise `Killed`."""
+        for watch in self.world.moments:
+            watch(self, moment, what)
 
     def soon(self, delay_ns: int, call: Callable[[], object]) -> None:
         """Call after a while, unless the process ends before."""
@@ -142,6 +164,7 @@ class SimNode:
     def _turn(self) -> None:
         self.turn_due = False
         self.running.turn()
+        self.moment("turned")
 
     # ---- Clock, Disk, Worker
 
@@ -153,15 +176,19 @@ class SimNode:
         """Write and fsync."""
         if self.pending is not None:
             raise AssertionError(f"node {self.id}: two batches in flight")
+        self.moment("batch", batch)
         self.pending = batch
 
         def durable() -> None:
             self.store.apply(batch)
             self.pending = None
             self.batches += 1
+            self.moment("fsynced", batch)
             done()
+            self.moment("durable", batch)
 
         self.soon(int(self.disk_ms * MS), durable)
+        self.moment("submitted", batch)
 
     def run(self, job: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
         """Long reads: the job sees the store as of now."""
@@ -181,7 +208,10 @@ class SimNetwork:
 
     def send(self, to: NodeId, frame: bytes) -> bool:
         """Onto the wire; False when there is none."""
-        return self.node.world.carry(self.node.id, to, frame)
+        self.node.moment("sending", frame)
+        taken = self.node.world.carry(self.node.id, to, frame)
+        self.node.moment("sent", frame)
+        return taken
 
     def cut(self, peer: NodeId, reason: str) -> None:
         """A peer broke the protocol."""
@@ -220,10 +250,13 @@ class SimStamper:
     def write(self, data: bytes, done: Callable[[bool], None]) -> None:
         """Replace the stamp, if the HSM is there when it is to be written."""
         node = self.node
+        node.moment("stamping", data)
 
         def finish() -> None:
             if not node.hsm_away:
                 node.stamp = data
+                node.moment("stamp written", data)
             done(not node.hsm_away)
+            node.moment("stamped", data)
 
         node.soon(int(node.stamp_ms * MS), finish)

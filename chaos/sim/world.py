@@ -19,7 +19,9 @@ from cluster.types import NodeId, Seat, ShardId
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from chaos.sim.node import Moment
     from cluster.commands import Command, Outcome
+    from cluster.ports import Batch
     from cluster.statehash import StateHash
 
 Lives = tuple[NodeId, int, NodeId, int]
@@ -56,6 +58,10 @@ class World:
         self.last_arrival: dict[tuple[int, int], int] = {}
         self.cuts: list[tuple[NodeId, NodeId, str]] = []
         self.frames = 0
+        self.late_frames = False
+        """Frames of a process that is gone still arrive, as from a socket's buffer."""
+        self.moments: list[Callable[[SimNode, Moment, bytes | Batch], object]] = []
+        """Told of every step of every node; see `chaos.sim.node.Moment`."""
         self.observe: list[Callable[[NodeId, NodeId, bytes], object]] = []
         self.node_ids = tuple(NodeId(node) for node in range(1, nodes + 1))
         self.nodes = {node: SimNode(self, node) for node in self.node_ids}
@@ -157,8 +163,10 @@ class World:
 
         def deliver() -> None:
             target = self.nodes[b]
-            if (self.nodes[a].life, target.life) == lives and self.connected(a, b):
+            same = target.life == lives[1] and (self.late_frames or self.nodes[a].life == lives[0])
+            if same and target.up and (a, b) not in self.cut_pairs:
                 target.guard(target.running.on_frame, a, frame)
+                target.guard(target.moment, "received", frame)
 
         self.at(arrival - self.now, deliver)
         return True
