@@ -9,6 +9,7 @@ client is alone on its account, so every answer can be held against what must be
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import ssl
@@ -219,9 +220,20 @@ class Client:
         known = dict(facts)
         if reply is not None:
             body = reply.body
-            names = ("registration_id", "era", "attempt_id", "guesses_remaining", "state")
+            names = (
+                "registration_id",
+                "era",
+                "attempt_id",
+                "guesses_remaining",
+                "state",
+                "replayed",
+            )
             known |= {name: body[name] for name in names if name in body}
             known |= {"charged": reply.charged, "code": reply.code}
+            if op == "observe" and reply.ok:
+                known["pending"] = (body["pending"] or {}).get("registration_id", "")
+            if "wrapped_key" in body:
+                known["wrapped"] = _named(b64u_decode(body["wrapped_key"]))
             if "receipt" in body:
                 known["receipt"] = msgspec.convert(body["receipt"], Seen)
         self.history.add(
@@ -283,16 +295,16 @@ class Client:
             state, password, b64u_decode(begun["response"]), hazmat_identity_ksf=True
         )
         named = b64u_encode(registration)
+        wrapped = _boxes.seal_backup_key(export_key, registration, backup_key)
         upload = start | {
             "era": era,
             "record": b64u_encode(record),
             "proof_box": b64u_encode(_boxes.seal_proof_seed(export_key, registration, seed)),
-            "wrapped_key": b64u_encode(
-                _boxes.seal_backup_key(export_key, registration, backup_key)
-            ),
+            "wrapped_key": b64u_encode(wrapped),
         }
         path = f"/v1/registrations/{named}"
-        await self.until_ok("register", "PUT", path, upload, registration_id=named, era=era)
+        facts = {"registration_id": named, "era": era, "wrapped": _named(wrapped)}
+        await self.until_ok("register", "PUT", path, upload, **facts)
         message = identifiers.activation_message(self.vault.cluster_id, registration)
         signature = {"signature": b64u_encode(ed25519_sign(seed, message))}
         await self.until_ok(
@@ -360,7 +372,12 @@ class Client:
             "signature": b64u_encode(ed25519_sign(seed, message)),
         }
         path = f"/v1/attempts/{guess.attempt_id}/proof"
-        reply = await self.until_ok("prove", "POST", path, proof, attempt_id=guess.attempt_id)
+        facts = {
+            "attempt_id": guess.attempt_id,
+            "registration_id": answer["registration_id"],
+            "era": era,
+        }
+        reply = await self.until_ok("prove", "POST", path, proof, **facts)
         self.expect.proven()
         wrapped = b64u_decode(reply.body["wrapped_key"])
         self.expect.released(
@@ -390,6 +407,11 @@ class Client:
     def may_guess(self) -> bool:
         """True while a wrong guess cannot lock the account."""
         return self.expect.book.most < self.vault.limit - SPARE_GUESSES
+
+
+def _named(wrapped: bytes) -> str:
+    """A wrapped key's name in the history."""
+    return hashlib.sha256(wrapped).hexdigest()[:32]
 
 
 def _phase(op: Op, reply: Reply) -> Phase:

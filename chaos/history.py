@@ -47,6 +47,14 @@ class Event(Struct, frozen=True, omit_defaults=True):
     state: str = ""
     receipt: Seen | None = None
     code: str = ""
+    replayed: bool | None = None
+    """Of an answered attempt: it had been charged before."""
+    pending: str | None = None
+    """Of a look: the pending registration, empty when there is none."""
+    wrapped: str = ""
+    """Names the wrapped key (any hash of it): put by a registration, released by a proof."""
+    forged: bool = False
+    """Of an invoke: the signature is wrong on purpose, so this must never succeed."""
 
 
 class History:

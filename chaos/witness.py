@@ -61,6 +61,23 @@ class Testimony:
         return broken
 
 
+def gathered(
+    shares: Iterable[tuple[Attempt, int]], elements: Iterable[tuple[Attempt, str]] = ()
+) -> Testimony:
+    """Put together what was witnessed in memory: (attempt, seat) and (attempt, element hash)."""
+    given: dict[Attempt, set[int]] = defaultdict(set)
+    made: dict[Attempt, set[str]] = defaultdict(set)
+    for attempt, seat in shares:
+        given[attempt].add(seat)
+    for attempt, element in elements:
+        made[attempt].add(element)
+    return Testimony(
+        {key: frozenset(seats) for key, seats in given.items()},
+        (),
+        {key: frozenset(hashes) for key, hashes in made.items()},
+    )
+
+
 def read(files: Iterable[Path]) -> Testimony:
     """Read witness files; a torn last line (its node was killed while writing) is left out.
 
