@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from cluster.decoding import Decoder
 from cluster.types import MAX_COUNTER
 
 Id32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -188,7 +189,7 @@ MAX_COMMAND_BYTES = 2048
 """The largest is Register: 1,332 sealed bytes, three ids and its frame."""
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_decoder: Decoder[Command] = Decoder(Command)  # type: ignore[arg-type]  # a union is no type
 
 
 def encode_command(command: Command) -> bytes:

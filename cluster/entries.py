@@ -11,6 +11,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from cluster.decoding import Decoder
+
 ENTRY_VERSION: Final = 1
 
 Sent = tuple[int, int, int, bytes]
@@ -26,7 +28,7 @@ class EntryData(
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(EntryData)
+_decoder = Decoder(EntryData)
 
 
 def encode_entry(commands: list[Sent]) -> bytes:

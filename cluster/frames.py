@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cluster.commands import Id32
+from cluster.decoding import Decoder
 from cluster.limits import (
     FRAME_BYTES,
     MAX_ENTRY_COMMANDS,
@@ -178,7 +179,7 @@ class FrameError(Exception):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Frame)
+_decoder = Decoder(Frame)
 
 
 def encode_frame(frame: Frame) -> bytes:

@@ -44,6 +44,7 @@ from cluster.commands import (
     Sig64,
     Status,
 )
+from cluster.decoding import Decoder
 from cluster.record import MAX_LIMIT, Record, Rules
 from cluster.signatures import verified
 from cluster.types import MAX_COUNTER, InvariantError
@@ -85,7 +86,7 @@ NO_ROW: Final = LedgerRow(0, None, None, ())
 """What an account without a stored row has."""
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(LedgerRow)
+_decoder = Decoder(LedgerRow)
 
 
 class Alarm(StrEnum):

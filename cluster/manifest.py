@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from cluster import statehash
 from cluster.commands import Id32
+from cluster.decoding import Decoder
 from cluster.frames import U64, Name
 from cluster.limits import MAX_SNAPSHOT_BYTES, MIB
 from cluster.record import MAX_RECORD_BYTES
@@ -52,7 +53,7 @@ class SnapshotDamagedError(Exception):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Manifest)
+_decoder = Decoder(Manifest)
 encode_manifest = _encoder.encode
 
 

@@ -42,6 +42,7 @@ from cluster.commands import (
     Sig64,
     Status,
 )
+from cluster.decoding import Decoder
 from cluster.signatures import verified
 from cluster.types import MAX_COUNTER, check
 from engines._engines import ed25519_is_usable
@@ -92,7 +93,7 @@ class Record(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=
 
 _ABSENT: Final = Record(0, 0, None, None, (), None, False)
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Record)
+_decoder = Decoder(Record)
 
 
 @dataclass(frozen=True, slots=True)

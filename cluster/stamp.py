@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from cluster.decoding import Decoder
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
@@ -41,7 +43,7 @@ class StampError(Exception):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Stamp)
+_decoder = Decoder(Stamp)
 
 
 def enrolment(cluster_id: UUID, node_id: NodeId) -> bytes:

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from cluster.decoding import Decoder
 from cluster.frames import ShardMark
 from cluster.statehash import EMPTY_HASH, encode_hash
 from cluster.types import NodeId, ShardId
@@ -75,10 +76,10 @@ class MarkRow(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields
 
 
 _encoder = msgspec.msgpack.Encoder()
-_identity = msgspec.msgpack.Decoder(Identity)
-_totals = msgspec.msgpack.Decoder(LedgerTotals)
-_group = msgspec.msgpack.Decoder(GroupRow)
-_mark = msgspec.msgpack.Decoder(MarkRow)
+_identity = Decoder(Identity)
+_totals = Decoder(LedgerTotals)
+_group = Decoder(GroupRow)
+_mark = Decoder(MarkRow)
 
 encode_row = _encoder.encode
 decode_identity = _identity.decode

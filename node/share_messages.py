@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cluster.commands import Counter, Id32, Sig64  # noqa: TC001 - msgspec reads the annotations
+from cluster.decoding import Decoder
 
 Ke1 = Annotated[bytes, Meta(min_length=96, max_length=96)]
 AskNumber = Annotated[int, Meta(ge=0, lt=2**53)]
@@ -111,7 +112,7 @@ class Frame(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=T
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Frame)
+_decoder = Decoder(Frame)
 
 
 def encode_frame(messages: list[Message]) -> bytes:
