@@ -314,8 +314,15 @@ class MultiRaft:
     def term_at(self, shard: int, index: int) -> int | None:
         """None outside the log; the index of the cut still has its term."""
 
-def encode_conf_change(changes: Sequence[tuple[int, int]]) -> bytes:
+def encode_conf_change(changes: Sequence[tuple[int, int]], context: bytes = b"") -> bytes:
     """ConfChangeV2 bytes of one (kind: 0 add voter, 1 remove, 2 add learner; node) pair.
 
+    `context` (at most 64 bytes) goes with it through the log, and means nothing to raft.
     Raises ValueError on more or fewer: a shard changes by one node at a time.
+    """
+
+def decode_conf_change(kind: int, data: bytes) -> tuple[int, int, bytes] | None:
+    """(kind as above, node, context) of a kind 1 or 2 entry.
+
+    None when it is not one single change: apply_conf_change then changes nothing.
     """

@@ -406,13 +406,25 @@ fn at(shard: u64, refusal: Refusal) -> Refusal {
 }
 
 #[pyfunction]
+#[pyo3(signature = (changes, context = None))]
 fn encode_conf_change<'py>(
     py: Python<'py>,
     changes: Vec<(u8, u64)>,
+    context: Option<&[u8]>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    wire::encode_conf_change(&changes)
+    wire::encode_conf_change(&changes, context.unwrap_or_default())
         .map(|bytes| PyBytes::new(py, &bytes))
         .map_err(|why| PyValueError::new_err(format!("encode_conf_change: {why}")))
+}
+
+#[pyfunction]
+fn decode_conf_change<'py>(
+    py: Python<'py>,
+    kind: i32,
+    data: &[u8],
+) -> Option<(u8, u64, Bound<'py, PyBytes>)> {
+    let (kind, node, context) = wire::read_conf_change(kind, data)?;
+    Some((kind, node, PyBytes::new(py, &context)))
 }
 
 /// Adds the Raft half of the boundary to the module.
@@ -421,5 +433,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyReady>()?;
     module.add_class::<GroupStatus>()?;
     module.add("ProposalDropped", module.py().get_type::<ProposalDropped>())?;
-    module.add_function(wrap_pyfunction!(encode_conf_change, module)?)
+    module.add_function(wrap_pyfunction!(encode_conf_change, module)?)?;
+    module.add_function(wrap_pyfunction!(decode_conf_change, module)?)
 }

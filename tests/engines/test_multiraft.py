@@ -22,7 +22,12 @@ from raft_world import (
     World,
 )
 
-from engines._engines import MultiRaft, ProposalDropped, encode_conf_change
+from engines._engines import (
+    MultiRaft,
+    ProposalDropped,
+    decode_conf_change,
+    encode_conf_change,
+)
 
 
 def kinds(node: Node, packets: list[Packet]) -> list[int]:
@@ -656,6 +661,40 @@ def test_a_second_change_waits_for_the_first():
 def test_a_change_of_other_than_one_real_node_cannot_be_encoded(changes, why):
     with pytest.raises(ValueError, match=why):
         encode_conf_change(changes)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_a_change_carries_its_context_through_the_log(kind):
+    _, leader = elected()
+    context = bytes(range(8))
+    index = leader.raft.propose_conf_change(SHARD, encode_conf_change([(kind, 5)], context))[1]
+    entry = next(entry for entry in leader.raft.ready(SHARD).entries if entry[0] == index)
+    assert decode_conf_change(*entry[2:]) == (kind, 5, context)
+
+
+def test_a_context_has_at_most_64_bytes():
+    assert decode_conf_change(2, encode_conf_change([(2, 6)], bytes(64))) == (2, 6, bytes(64))
+    with pytest.raises(ValueError, match="a context of 65 bytes"):
+        encode_conf_change([(2, 6)], bytes(65))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (0, encode_conf_change([(2, 6)])),
+        (7, encode_conf_change([(2, 6)])),
+        (2, b""),
+        (2, b"\xff"),
+        (2, bytes.fromhex("12021006") + bytes.fromhex("12021007")),
+    ],
+    ids=["normal entry", "unknown kind", "leave joint", "garbage", "two nodes"],
+)
+def test_what_is_no_single_change_reads_as_none(kind, data):
+    assert decode_conf_change(kind, data) is None
+
+
+def test_an_old_style_change_reads_like_a_new_one():
+    assert decode_conf_change(1, b"\x10\x02\x18\x06") == (2, 6, b"")
 
 
 def test_a_change_that_would_leave_no_voter_is_refused_before_it_is_appended():

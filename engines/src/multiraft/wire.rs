@@ -182,7 +182,16 @@ pub fn conf_state(mut voters: Vec<u64>, mut learners: Vec<u64>) -> ConfState {
     ConfState::from((voters, learners))
 }
 
-pub fn encode_conf_change(changes: &[(u8, u64)]) -> Result<Vec<u8>, String> {
+/// A change says in so many bytes at most why it was made.
+pub const MAX_CONTEXT: usize = 64;
+
+pub fn encode_conf_change(changes: &[(u8, u64)], context: &[u8]) -> Result<Vec<u8>, String> {
+    if context.len() > MAX_CONTEXT {
+        return Err(format!(
+            "a context of {} bytes, above {MAX_CONTEXT}",
+            context.len()
+        ));
+    }
     let [(kind, node)] = changes else {
         return Err(format!(
             "{} changes at once: a shard's configuration changes by one node at a time",
@@ -208,6 +217,7 @@ pub fn encode_conf_change(changes: &[(u8, u64)]) -> Result<Vec<u8>, String> {
     };
     let change = ConfChangeV2 {
         changes: vec![single],
+        context: context.to_vec(),
         ..ConfChangeV2::default()
     };
     Ok(change.encode_to_vec())
@@ -230,10 +240,29 @@ pub fn decode_conf_change_v1(data: &[u8]) -> Result<ConfChangeV2, String> {
     };
     let change = ConfChangeV2 {
         changes: vec![single],
+        context: old.context,
         ..ConfChangeV2::default()
     };
     check_conf_change(&change)?;
     Ok(change)
+}
+
+/// The one change in an entry of kind 1 or 2, as `encode_conf_change` took it, and its context;
+/// None when it is not one that this system makes, and so changes nothing.
+pub fn read_conf_change(kind: i32, data: &[u8]) -> Option<(u8, u64, Vec<u8>)> {
+    let change = match EntryType::from_i32(kind)? {
+        EntryType::EntryConfChange => decode_conf_change_v1(data),
+        EntryType::EntryConfChangeV2 => decode_conf_change(data),
+        EntryType::EntryNormal => return None,
+    }
+    .ok()?;
+    let single = change.changes.first()?;
+    let kind = match single.get_change_type() {
+        ConfChangeType::AddNode => 0,
+        ConfChangeType::RemoveNode => 1,
+        ConfChangeType::AddLearnerNode => 2,
+    };
+    Some((kind, single.node_id, change.context))
 }
 
 fn check_conf_change(change: &ConfChangeV2) -> Result<(), String> {
