@@ -1,8 +1,9 @@
 """Incoming links: who dials is who the certificate says, and only then is a frame read.
 
 An operator's certificate, another cluster's, an unknown or revoked node's is answered 403 before
-the upgrade. A peer's newest link replaces its older one. Whatever does not parse cuts the link;
-what it carried before that was whole frames (I9).
+the upgrade, that of a node that was replaced 410: it is over for good. A peer's newest link
+replaces its older one. Whatever does not parse cuts the link; what it carried before that was
+whole frames (I9).
 """
 
 from __future__ import annotations
@@ -40,38 +41,65 @@ class Gate:
     """Decides whether a certificate may speak on the peer listener, and as which node."""
 
     def __init__(self, cluster: ClusterFile, node_id: NodeId, revoked: frozenset[str]) -> None:
-        self._cluster_id = cluster.cluster_id
-        self._peers = frozenset(entry.id for entry in cluster.peers_of(node_id))
+        self._node_id = node_id
         self._revoked = revoked
+        self.adopt(cluster)
+
+    def adopt(self, cluster: ClusterFile) -> None:
+        """Judge by this cluster file from now on."""
+        self._cluster = cluster
+        self._peers = frozenset(entry.id for entry in cluster.peers_of(self._node_id))
 
     def refused(self, certificate: bytes) -> str | None:
-        """Why nobody with this certificate (DER) is talked to, or None."""
+        """Why nobody with this certificate (DER) is talked to, or None.
+
+        Revoked are the fingerprints that we were given, and every certificate of a node that was
+        replaced.
+        """
         fingerprint = hashlib.sha256(certificate).hexdigest()
         if fingerprint in self._revoked:
             return f"certificate {fingerprint[:16]} is revoked"
-        return None
+        return self._replaced(certificate)
+
+    def _replaced(self, certificate: bytes) -> str | None:
+        try:
+            identity = peer_identity(certificate, self._cluster.cluster_id)
+        except CertificateError:
+            return None  # nobody's: whoever asks sees that next
+        if isinstance(identity, OperatorIdentity):
+            return None
+        return self._cluster.retirement(identity.node_id)
 
     def admit(self, request: web.Request) -> NodeId:
         """The peer that sent this request.
 
         Raises:
             web.HTTPForbidden: it is no peer of this node; logged with the reason.
+            web.HTTPGone: it was one, and was replaced.
 
         """
         tls = request.get_extra_info("ssl_object")
         certificate = None if tls is None else tls.getpeercert(binary_form=True)
         if certificate is None:
             raise self._forbid(request, "no client certificate")
+        if (why := self._replaced(certificate)) is not None:
+            _log.warning("peer listener: refused %s: %s", request.remote, why)
+            raise web.HTTPGone(text=f"{why}\n")
         if (why := self.refused(certificate)) is not None:
             raise self._forbid(request, why)
         try:
-            identity = peer_identity(certificate, self._cluster_id)
+            identity = peer_identity(certificate, self._cluster.cluster_id)
         except CertificateError as error:
             raise self._forbid(request, str(error)) from error
         if isinstance(identity, OperatorIdentity):
             raise self._forbid(request, f"operator {identity.name!r} is no node")
         if identity.node_id not in self._peers:
-            raise self._forbid(request, f"node {identity.node_id} is no peer of this node")
+            raise self._forbid(
+                request,
+                f"node {identity.node_id} is no peer of node {self._node_id}, which has revision "
+                f"{self._cluster.revision} of the cluster file: if it is a replacement, run "
+                "'quorumvault member sync'",
+            )
         return identity.node_id
 
     @staticmethod

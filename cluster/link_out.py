@@ -3,7 +3,8 @@
 There is one per ordered pair of nodes and it only sends; answers come over the peer's own link.
 Frames wait in a bounded buffer and whole frames are dropped beyond it (Raft repeats what matters).
 A peer that was cut off without a reset, or stopped, is noticed by unanswered pings within
-DEAD_AFTER_S; it is dialled again after a short, jittered pause.
+DEAD_AFTER_S; it is dialled again after a short, jittered pause. A peer that refuses this node is
+asked once why, so that the reason stands in this node's log too; "you were replaced" is told on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import aiohttp
 from cluster.certificates import CertificateError, NodeIdentity, peer_identity
 from cluster.cluster_file import split_address
 from cluster.limits import MAX_FRAME_BYTES
+from cluster.link_ask import certified_get
 from cluster.link_wire import (
     CHANNELS,
     HEAD_BYTES,
@@ -49,6 +51,10 @@ BACKOFF_MIN_MS: Final = 100
 BACKOFF_MAX_MS: Final = 500
 SLOW_WRITE_S: Final = 0.25
 """A write that waits longer for room and then gets it is a sign of life on a slow line."""
+MAX_REASON_BYTES: Final = 512
+"""One line; whatever a peer says beyond it is not logged."""
+FORBIDDEN: Final = 403
+GONE: Final = 410
 UNSENT_BYTES: Final = 128 * 1024
 """TCP_NOTSENT_LOWAT: what the kernel may hoard, so that a ping is not stuck behind megabytes."""
 
@@ -74,7 +80,9 @@ class OutgoingLink:
         refused: Callable[[bytes], str | None],
         on_up: Callable[[NodeId], None],
         on_down: Callable[[NodeId], None],
+        on_gone: Callable[[NodeId, str], None],
     ) -> None:
+        """`on_gone(peer, why)`: the peer, by its certificate, says that this node was replaced."""
         self._cluster_id = cluster_id
         self._peer = peer
         host, port = split_address(address)
@@ -84,6 +92,7 @@ class OutgoingLink:
         self._refused = refused
         self._on_up = on_up
         self._on_down = on_down
+        self._on_gone = on_gone
         self._queue: deque[tuple[int, bytes]] = deque()
         self._queued = 0
         self._wanted = asyncio.Event()
@@ -122,6 +131,13 @@ class OutgoingLink:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+
+    def retire(self) -> None:
+        """The peer is none any more: down at once, then `stop` only waits."""
+        self._stopping = True
+        self._went_down()
+        if self._task is not None:
+            self._task.cancel()
 
     def send(self, channel: int, payload: bytes) -> bool:
         """Queue one frame; False when the link is down or its buffer full (then it is dropped)."""
@@ -195,10 +211,13 @@ class OutgoingLink:
                     )
             except TimeoutError:
                 return f"no answer within {CONNECT_TIMEOUT_S:g} s"
+            except aiohttp.WSServerHandshakeError as error:
+                if error.status in (FORBIDDEN, GONE):
+                    return await self._ask_why()
+                return f"cannot connect ({error})"
             except (aiohttp.ClientError, OSError) as error:
                 return f"cannot connect ({error or type(error).__name__})"
             try:
-                self._verify(websocket)
                 self._came_up(websocket)
                 await self._use(websocket)
             except LinkLostError as lost:
@@ -206,6 +225,26 @@ class OutgoingLink:
             finally:
                 await connector.close()  # aborts: a dead peer would keep a polite close waiting
                 await websocket.close()
+
+    async def _ask_why(self) -> str:
+        """What the peer says when it refuses this node; only if it is the peer that says it."""
+        try:
+            async with (
+                asyncio.timeout(CONNECT_TIMEOUT_S),
+                certified_get(self._context, self._url) as (certificate, response),
+            ):
+                self._verify(certificate)
+                text = (await response.content.read(MAX_REASON_BYTES)).decode("ascii", "replace")
+        except LinkLostError as lost:
+            return str(lost)
+        except TimeoutError:
+            return f"no answer within {CONNECT_TIMEOUT_S:g} s"
+        except (aiohttp.ClientError, OSError) as error:
+            return f"cannot connect ({error or type(error).__name__})"
+        line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+        if response.status == GONE:
+            self._on_gone(self._peer, line)
+        return f"refused by it: {line}"
 
     async def _use(self, websocket: aiohttp.ClientWebSocketResponse) -> NoReturn:
         """Send, listen and watch until one of them finds the link lost."""
@@ -219,10 +258,8 @@ class OutgoingLink:
             reason = str(lost.exceptions[0])
         raise LinkLostError(reason)
 
-    def _verify(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+    def _verify(self, certificate: bytes | None) -> None:
         """The one that answered must be the node that was dialled (before any frame is sent)."""
-        tls = websocket.get_extra_info("ssl_object")
-        certificate = None if tls is None else tls.getpeercert(binary_form=True)
         if certificate is None:
             raise LinkLostError("the peer shows no certificate")
         if (why := self._refused(certificate)) is not None:
@@ -235,10 +272,14 @@ class OutgoingLink:
             raise LinkLostError(
                 f"{self._url} answers as {identity}: correct the addresses in the cluster file",
             )
-        if websocket.protocol != SUBPROTOCOL:
-            raise LinkLostError(f"the peer does not speak {SUBPROTOCOL}")
 
     def _came_up(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        if self._stopping:
+            raise LinkLostError("this link is closing")
+        tls = websocket.get_extra_info("ssl_object")
+        self._verify(None if tls is None else tls.getpeercert(binary_form=True))
+        if websocket.protocol != SUBPROTOCOL:
+            raise LinkLostError(f"the peer does not speak {SUBPROTOCOL}")
         connection = websocket.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)

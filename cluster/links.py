@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from cluster.certificates import client_context, reload_chain, server_context
+from cluster.cluster_file import extends
 from cluster.link_in import Gate, IncomingLinks
 from cluster.link_out import OutgoingLink
 from cluster.link_wire import HOST_CHANNEL
 from cluster.snapshot_stream import SnapshotFetcher, SnapshotServer
-from cluster.types import NodeId  # noqa: TC001 - msgspec reads the annotations at run time
+from cluster.types import NodeId, check
 
 if TYPE_CHECKING:
     import ssl
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from cluster.certificates import TlsFiles
-    from cluster.cluster_file import ClusterFile
+    from cluster.cluster_file import ClusterFile, NodeEntry
     from cluster.snapshot_files import SnapshotDirectory
 
 _log = logging.getLogger("quorumvault.links")
@@ -46,6 +47,10 @@ class LinkEvents(Protocol):
 
     def on_link_down(self, peer: NodeId) -> None:
         """They no longer can; what was queued is dropped."""
+        ...
+
+    def on_replaced(self, why: str) -> None:
+        """So many peers say that this node was replaced that at least one is honest."""
         ...
 
 
@@ -76,16 +81,18 @@ class Links:
     ) -> None:
         """`addresses` overrides where a peer is dialled; `revoked`: SHA-256 of DER, in hex.
 
+        An override of a node holds for its replacement too, unless that has its own.
+
         Raises:
             CertificateError: a TLS file is missing or wrong.
 
         """
         self._cluster = cluster
+        self._node_id = node_id
         self._tls = tls
-        self._addresses = {
-            entry.id: (addresses or {}).get(entry.id, entry.peer)
-            for entry in cluster.peers_of(node_id)
-        }
+        self._overrides = dict(addresses or {})
+        self._events: LinkEvents | None = None
+        self._addresses = {entry.id: self._address(entry) for entry in cluster.peers_of(node_id)}
         self._gate = Gate(cluster, node_id, revoked)
         self._client = client_context(tls.ca, tls.cert, tls.key, check_hostname=False)
         self.server_context: ssl.SSLContext = server_context(tls, require_client=True)
@@ -97,6 +104,23 @@ class Links:
         )
         self._outgoing: dict[NodeId, OutgoingLink] = {}
         self._fetches: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._gone_says: set[NodeId] = set()
+
+    @property
+    def node_id(self) -> NodeId:
+        """Whose links these are."""
+        return self._node_id
+
+    def _address(self, entry: NodeEntry) -> str:
+        """Where to dial a node: an override of its own or of whom it replaced, or the file's."""
+        seat = sorted(
+            (each for each in self._cluster.everybody() if each.seat == entry.seat),
+            key=lambda each: each.joined,
+            reverse=True,
+        )
+        found = (self._overrides[each.id] for each in seat if each.id in self._overrides)
+        return next(found, entry.peer)
 
     def routes(self) -> list[web.RouteDef]:
         """To mount on the aiohttp application of the peer listener."""
@@ -104,19 +128,66 @@ class Links:
 
     def start(self, events: LinkEvents) -> None:
         """Accept frames and begin to dial; on the loop."""
+        self._events = events
         self._incoming.start(events.on_link_frame)
-        for peer, address in self._addresses.items():
-            link = OutgoingLink(
-                cluster_id=self._cluster.cluster_id,
-                peer=peer,
-                address=address,
-                context=self._client,
-                refused=self._gate.refused,
-                on_up=events.on_link_up,
-                on_down=events.on_link_down,
-            )
-            self._outgoing[peer] = link
-            link.start()
+        for peer in self._addresses:
+            self._dial(peer, events)
+
+    def _dial(self, peer: NodeId, events: LinkEvents) -> None:
+        link = OutgoingLink(
+            cluster_id=self._cluster.cluster_id,
+            peer=peer,
+            address=self._addresses[peer],
+            context=self._client,
+            refused=self._gate.refused,
+            on_up=self._came_up,
+            on_down=events.on_link_down,
+            on_gone=self._on_gone,
+        )
+        self._outgoing[peer] = link
+        link.start()
+
+    def _came_up(self, peer: NodeId) -> None:
+        self._gone_says.discard(peer)
+        if self._events is not None:
+            self._events.on_link_up(peer)
+
+    def _on_gone(self, peer: NodeId, why: str) -> None:
+        """One peer may lie, and so may all but `threshold` - 1: fewer cannot stop this node."""
+        self._gone_says.add(peer)
+        if len(self._gone_says) >= self._cluster.threshold and self._events is not None:
+            self._events.on_replaced(why)
+
+    def adopt(self, cluster: ClusterFile) -> None:
+        """Go on with a newer revision of the cluster file, in which this node is a member.
+
+        Links with replaced nodes are cut at once (`on_link_down` comes from inside) and refused
+        from now on; new nodes are dialled and heard.
+        """
+        check(
+            extends(cluster, self._cluster) and cluster.retirement(self._node_id) is None,
+            "links: the cluster file to adopt does not go on from the present one",
+        )
+        self._cluster = cluster
+        self._gate.adopt(cluster)
+        now = {entry.id: self._address(entry) for entry in cluster.peers_of(self._node_id)}
+        left = self._addresses.keys() - now.keys()
+        come = now.keys() - self._addresses.keys()
+        self._addresses = now
+        for peer in sorted(left):
+            _log.warning("links: %s", cluster.retirement(peer))
+            self._gone_says.discard(peer)
+            self._incoming.cut(peer)
+            self._snapshot_server.cut(peer)
+            link = self._outgoing.pop(peer, None)
+            if link is not None:
+                link.retire()
+                task = asyncio.create_task(link.stop(), name=f"last of the link to {peer}")
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+        for peer in sorted(come):
+            if self._events is not None:
+                self._dial(peer, self._events)
 
     async def stop(self) -> None:
         """Close every link and stream."""
@@ -124,7 +195,7 @@ class Links:
             task.cancel()
         if self._fetches:
             await asyncio.wait(self._fetches)
-        await asyncio.gather(*(link.stop() for link in self._outgoing.values()))
+        await asyncio.gather(*(link.stop() for link in self._outgoing.values()), *self._closing)
         await self._incoming.stop()
 
     def send(self, to: NodeId, channel: int, payload: bytes) -> bool:
@@ -154,7 +225,10 @@ class Links:
         done: Callable[[bool], None],
     ) -> None:
         """Stream a peer's snapshot file into ours, then `done` (see `cluster.ports.Network`)."""
-        address = self._addresses[from_node]
+        address = self._addresses.get(from_node)
+        if address is None:  # it was replaced since it was chosen
+            asyncio.get_running_loop().call_soon(done, False)
+            return
 
         async def fetch() -> None:
             complete = False

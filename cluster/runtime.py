@@ -24,6 +24,7 @@ from cluster.limits import TICK_MS
 from cluster.link_wire import HOST_CHANNEL, SERVICE_CHANNEL
 from cluster.links import HostNetwork
 from cluster.ports import Ports
+from cluster.room import Room, judge
 from cluster.types import check
 from cluster.worker import WorkerThread
 
@@ -131,6 +132,8 @@ class Runtime:
         self._tick: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._waiting: set[asyncio.Future[ProposalResult]] = set()
+        self._store = store
+        self._room = Room.ENOUGH
         self.lag_s = 0.0
         """How late the last tick was: the loop's stall at that moment."""
         self._worst_lag_s = 0.0
@@ -249,6 +252,11 @@ class Runtime:
         self._attempt(self.host.on_link_down, peer)
         self._on_peer_down(peer)
 
+    def on_replaced(self, why: str) -> None:
+        """Peers say that this node was replaced: it ends, as when its own file says so."""
+        if not self.host.stopped:
+            self.host.fail(why)
+
     # ---- the loop
     def _on_tick(self) -> None:
         now = self._loop.time()
@@ -256,12 +264,21 @@ class Runtime:
         self._worst_lag_s = max(self._worst_lag_s, self.lag_s)
         if self._disk.busy_s() > DISK_WATCHDOG_S:
             self.host.fail(f"the disk did not finish a batch in {DISK_WATCHDOG_S:g} s: check it")
+        self._look_at_room()
         self._attempt(self.host.on_tick)
         self._due += TICK_S
         if self._due <= now:
             self._due = now + TICK_S  # missed ticks are dropped
         if not self.host.stopped:
             self._tick = self._loop.call_at(self._due, self._on_tick)
+
+    def _look_at_room(self) -> None:
+        """Every tick: between two looks a busy neighbour may write much."""
+        room = judge(self._room, self._store.space())
+        if room is not self._room:
+            _log.warning("disk space: %s, was %s", room.value, self._room.value)
+            self._room = room
+            self._attempt(self.host.set_room, room)
 
     def _turn(self) -> None:
         self._turn_wanted = False

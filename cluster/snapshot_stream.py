@@ -17,6 +17,7 @@ from aiohttp import web
 
 from cluster.certificates import CertificateError, NodeIdentity, peer_identity
 from cluster.cluster_file import split_address
+from cluster.link_ask import certified_get
 from cluster.link_wire import SNAPSHOT_PATH
 from cluster.snapshot_files import OUT_PREFIX, SnapshotDirectory, is_plain
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from typing import BinaryIO
     from uuid import UUID
-
-    from aiohttp.connector import Connection
 
     from cluster.link_in import Gate
     from cluster.types import NodeId
@@ -44,7 +43,13 @@ class SnapshotServer:
     def __init__(self, gate: Gate, files: SnapshotDirectory) -> None:
         self._gate = gate
         self._files = files
-        self._streams: dict[NodeId, int] = {}
+        self._streams: dict[NodeId, list[asyncio.Transport | None]] = {}
+
+    def cut(self, peer: NodeId) -> None:
+        """End what is being streamed to this peer."""
+        for transport in self._streams.get(peer, ()):
+            if transport is not None:
+                transport.abort()
 
     def routes(self) -> list[web.RouteDef]:
         """To mount on the peer listener."""
@@ -55,18 +60,20 @@ class SnapshotServer:
         name = request.match_info["name"]
         if not (is_plain(name) and name.startswith(OUT_PREFIX)):
             raise web.HTTPNotFound(text="no such snapshot\n")
-        if self._streams.get(peer, 0) >= MAX_STREAMS_PER_PEER:
+        streams = self._streams.setdefault(peer, [])
+        if len(streams) >= MAX_STREAMS_PER_PEER:
             raise web.HTTPTooManyRequests(text=f"at most {MAX_STREAMS_PER_PEER} at once\n")
         try:
             file = self._files.open(name)
         except OSError:
             raise web.HTTPNotFound(text="no such snapshot\n") from None
-        self._streams[peer] = self._streams.get(peer, 0) + 1
+        transport = request.transport
+        streams.append(transport)
         try:
             with file:
                 return await self._stream(request, file)
         finally:
-            self._streams[peer] -= 1
+            streams.remove(transport)
 
     @staticmethod
     async def _stream(request: web.Request, file: BinaryIO) -> web.StreamResponse:
@@ -87,19 +94,6 @@ class SnapshotServer:
         if sent < size and request.transport is not None:
             request.transport.abort()  # the file shrank: the peer must not take it for whole
         return response
-
-
-class _PeerResponse(aiohttp.ClientResponse):
-    """A response that remembers whose it is: a short one gives its connection back at once."""
-
-    certificate: bytes | None = None
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        """Look at the connection before anything is read from it."""
-        transport = connection.transport
-        tls = None if transport is None else transport.get_extra_info("ssl_object")
-        self.certificate = None if tls is None else tls.getpeercert(binary_form=True)
-        return await super().start(connection)
 
 
 class SnapshotFetcher:
@@ -163,22 +157,8 @@ class SnapshotFetcher:
         """The peer's response, after it was seen to be the peer's."""
         host, port = split_address(address)
         shown = f"[{host}]" if ":" in host else host
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL_S, sock_read=STALL_S)
-        connector = aiohttp.TCPConnector(ssl=self._context, limit=1, force_close=True)
-        async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                timeout=timeout,
-                auto_decompress=False,
-                response_class=_PeerResponse,
-            ) as session,
-            session.get(
-                f"https://{shown}:{port}{SNAPSHOT_PATH}/{name}",
-                allow_redirects=False,
-                headers={"Accept-Encoding": "identity"},
-            ) as response,
-        ):
-            certificate = response.certificate if isinstance(response, _PeerResponse) else None
+        url = f"https://{shown}:{port}{SNAPSHOT_PATH}/{name}"
+        async with certified_get(self._context, url, stall_s=STALL_S) as (certificate, response):
             if certificate is None:
                 raise CertificateError("the peer shows no certificate")
             if (why := self._refused(certificate)) is not None:

@@ -82,6 +82,7 @@ class Heard:
     frames: list[tuple[int, int, bytes]] = field(default_factory=list)
     up: list[int] = field(default_factory=list)
     down: list[int] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_link_frame(self, peer: int, channel: int, payload: bytes) -> None:
@@ -94,6 +95,10 @@ class Heard:
 
     def on_link_down(self, peer: int) -> None:
         self.down.append(peer)
+        self.changed.set()
+
+    def on_replaced(self, why: str) -> None:
+        self.replaced.append(why)
         self.changed.set()
 
     async def until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:

@@ -108,6 +108,9 @@ class Intruder:
         self.up.discard(peer)
         self.cuts[peer] += 1
 
+    def on_replaced(self, why: str) -> None:
+        raise AssertionError(f"nobody replaces the intruder: {why}")
+
     def on_link_frame(self, peer: int, channel: int, payload: bytes) -> None:
         if channel == SERVICE_CHANNEL:
             for message in share_messages.decode_frame(payload):
