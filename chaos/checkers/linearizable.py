@@ -1,0 +1,240 @@
+"""I7: is there one order of a record's operations that explains every answer?
+
+The search of Wing and Gong with Lowe's memory of visited configurations, as porcupine does it,
+one record at a time. An operation becomes steps, each with the span of the history in which it may
+happen:
+
+- an answer that was given: one step, which must happen;
+- an effect that nobody can rule out: one step, which may happen, from the invoke on; without an
+  answer it may happen at any later time. An operation with a definite answer may have had its
+  effect silently before, too: the host learns no outcome that a snapshot jumped over and proposes
+  again. Not so an attempt that was answered `charged: no` or as newly charged (I5, I12).
+
+A full list may be locked at any time: the leader's grace is nobody's operation. Three things keep
+the search small. A step that must happen and changes nothing is taken at once. Versions are exact,
+so a state beyond the version of a step that is still to happen is dead. Of attempts whose outcome
+is unknown and whose id nobody names again, the earliest goes first: they are interchangeable.
+
+What cannot be decided within the bound is a finding too: a run that cannot be judged is not good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from chaos.checkers.findings import Finding
+from chaos.checkers.model import Model, State
+from chaos.checkers.operations import NEVER, by_account
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from chaos.checkers.operations import Operation
+
+MAX_CONFIGURATIONS: Final = 200_000
+"""Some seconds per record; an honest history of hundreds of operations needs thousands."""
+LEARNT: Final = {"stale", "conflict", "superseded"}
+"""Refusals that an applied outcome gave: behind a snapshot's jump the effect may lie before."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that must, or may, happen to the record."""
+
+    bits: int
+    """Its own bit, and those of steps that cannot happen after it."""
+    operation: Operation
+    run: Callable[[State], State | None]
+    end: float
+    required: bool
+    version: float
+    """The record's version after it, where the answer told it, or infinity."""
+    nameless: bool
+    """An attempt of unknown outcome whose id nothing else names."""
+
+
+def check(operations: Sequence[Operation], limit: int) -> list[Finding]:
+    """Find records without any order that explains all answers."""
+    found: list[Finding] = []
+    for account, made in by_account(operations).items():
+        search = Search(Model(limit), made)
+        if search.explain():
+            continue
+        if search.exhausted:
+            what = f"undecided after {MAX_CONFIGURATIONS} configurations"
+        elif Search(Model(limit), made, late_copies=True).explain():
+            what = "only a late copy of a Register, obeyed again in its era, explains the answers"
+        else:
+            what = "no order of its operations explains the answers"
+        found.append(Finding("linearizable", "I7", f"account {account}: {what}. {search.story()}"))
+    return found
+
+
+class Search:
+    """The search over one record's operations.
+
+    With `late_copies` a registration may be put once more at any time after it was asked for: what
+    a command would do that is obeyed twice. Only Register has no fence of its own within an era.
+    """
+
+    def __init__(
+        self, model: Model, made: Sequence[Operation], *, late_copies: bool = False
+    ) -> None:
+        self._model = model
+        self._steps = _Steps(model, made, late_copies=late_copies).steps
+        self._required = sorted((each for each in self._steps if each.required), key=_end)
+        self._stuck: tuple[int, State, list[Step]] = (-1, State(), [])
+        self.configurations = 0
+        self.exhausted = False
+
+    def explain(self) -> bool:
+        """True when an order was found; False when there is none, or not within the bound."""
+        seen: set[tuple[int, State]] = set()
+        stack = [(0, State())]
+        while stack:
+            done, state = stack.pop()
+            if (done, state) in seen:
+                continue
+            seen.add((done, state))
+            self.configurations += 1
+            if self.configurations > MAX_CONFIGURATIONS:
+                self.exhausted = True
+                return False
+            possible = self._possible(done, state)
+            if possible is None:
+                return True
+            stack += reversed(list(self._after(done, state, possible)))
+        return False
+
+    def _possible(self, done: int, state: State) -> list[Step] | None:
+        """What may happen next, the most urgent first; None when all is explained."""
+        first = next(
+            ((place, each) for place, each in enumerate(self._required) if each.bits & ~done), None
+        )
+        if first is None:
+            return None
+        possible: list[Step] = []
+        for each in self._steps:
+            if each.operation.begin > first[1].end:
+                break
+            if each.bits & -each.bits & ~done:  # its lowest bit is its own
+                possible.append(each)
+        possible.sort(key=_end)
+        if first[0] > self._stuck[0]:
+            self._stuck = (first[0], state, possible)
+        return possible
+
+    def _after(
+        self, done: int, state: State, possible: Sequence[Step]
+    ) -> Iterator[tuple[int, State]]:
+        """All configurations one step on."""
+        ceiling = min((each.version for each in possible if each.required), default=math.inf)
+        if state.version > ceiling:
+            return
+        after: list[tuple[int, State]] = []
+        nameless = False
+        for each in possible:
+            if each.nameless and nameless:
+                continue
+            nameless |= each.nameless
+            result = each.run(state)
+            if result is state and each.required:
+                yield done | each.bits, state
+                return
+            if result is not None and result is not state and result.version <= ceiling:
+                after.append((done | each.bits, result))
+        yield from after
+        locked = self._model.expire(state)
+        if locked is not None and locked.version <= ceiling:
+            yield done, locked
+
+    def story(self) -> str:
+        """How far the search came, and what does not fit there."""
+        reached, state, possible = self._stuck
+        waiting = [str(each.operation) for each in possible if each.required]
+        return (
+            f"{reached} of {len(self._required)} answers are explained; then, with the record at"
+            f" {state._replace(attempts=frozenset())} and {len(state.attempts)} attempts listed,"
+            f" none of these fits: {'; '.join(waiting[:8])}"
+        )
+
+
+def _end(step: Step) -> tuple[float, int]:
+    return step.end, step.operation.begin
+
+
+class _Steps:
+    """The steps of all operations, in the order in which they may begin."""
+
+    def __init__(self, model: Model, made: Sequence[Operation], *, late_copies: bool) -> None:
+        self._model = model
+        self._named = Counter(each.attempt_id for each in made if each.attempt_id)
+        self._bits = 1 << 2 * len(made) * 2
+        self.steps: list[Step] = []
+        for each in made:
+            self._of(each)
+            if late_copies and each.op == "register":
+                self._add(each, self._effect(each), required=False)
+
+    def _of(self, each: Operation) -> None:
+        if each.ok:
+            self._answered(each, lambda state: self._model.answered(each, state))
+        elif each.op == "attempt":
+            self._attempt(each)
+        elif each.op == "observe" or each.is_start:
+            return
+        elif each.unknown:
+            self._add(each, self._effect(each), required=False)
+        elif each.code in LEARNT | {"proof-rejected"}:
+            self._answered(each, self._refusal(each))
+
+    def _attempt(self, each: Operation) -> None:
+        """An attempt that was not answered: `charged` says what became of it."""
+        if each.charged == "yes":
+            self._add(each, self._charge(each), required=True, end=each.answered)
+        elif each.charged == "no":
+            self._add(each, self._refusal(each), required=True, end=each.answered)
+        else:
+            self._add(each, self._effect(each), required=False)
+
+    def _answered(self, each: Operation, run: Callable[[State], State | None]) -> None:
+        """A definite answer, and the silent effect that it may have had before."""
+        newly = each.op == "attempt" and each.answer is not None and each.answer.replayed is False
+        silent = 0
+        if not newly and each.op != "observe" and not each.is_start:
+            silent = self._add(each, self._effect(each), required=False, end=each.end)
+        self._add(each, run, required=True, end=each.end, closes=silent)
+
+    def _add(
+        self,
+        each: Operation,
+        run: Callable[[State], State | None],
+        *,
+        required: bool,
+        end: float = NEVER,
+        closes: int = 0,
+    ) -> int:
+        self._bits >>= 1
+        version = each.receipt.version if required and each.receipt is not None else math.inf
+        alone = each.op == "attempt" and self._named[each.attempt_id] == 1
+        nameless = alone and not required and end == NEVER
+        self.steps.append(Step(self._bits | closes, each, run, end, required, version, nameless))
+        return self._bits
+
+    def _effect(self, each: Operation) -> Callable[[State], State | None]:
+        return lambda state: self._model.effect(each, state)
+
+    def _refusal(self, each: Operation) -> Callable[[State], State | None]:
+        return lambda state: state if self._model.refused(each, state) else None
+
+    def _charge(self, each: Operation) -> Callable[[State], State | None]:
+        def run(state: State) -> State | None:
+            after = self._model.charge(each, state)
+            if after is None or each.remaining is None:
+                return after
+            return after if each.remaining == self._model.limit - len(after.attempts) else None
+
+        return run
