@@ -150,7 +150,11 @@ class Proxy:
     flows: set[_Flow] = field(default_factory=set)
     server: asyncio.Server | None = None
     port: int = 0
+    usual_s: float = field(init=False)
     _dials: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.usual_s = self.delay_s
 
     async def listen(self) -> None:
         """Listen on a free loopback port; `port` tells which."""
@@ -243,20 +247,43 @@ class Wan:
             if node in (source, target):
                 self._cuts.add((source, target))
 
+    def open(self, sender: int, receiver: int) -> None:
+        """End the cut from `sender` to `receiver`, if there is one; held bytes flow again."""
+        if (sender, receiver) in self._cuts:
+            self._cuts.discard((sender, receiver))
+            self._let_go()
+
+    def slow(self, low_ms: float, high_ms: float) -> None:
+        """Give every pair its own one-way delay between these bounds, by turns (no randomness)."""
+        last = max(len(self.proxies) - 1, 1)
+        for number, proxy in enumerate(self.proxies.values()):
+            proxy.delay_s = (low_ms + (high_ms - low_ms) * (number * 7 % (last + 1)) / last) / 1000
+
+    def usual(self) -> None:
+        """Bring the profile's own delays back."""
+        for proxy in self.proxies.values():
+            proxy.delay_s = proxy.usual_s
+
     def heal(self) -> None:
         """Open every cut; held bytes flow again."""
         self._cuts.clear()
+        self._let_go()
+
+    def _let_go(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         for proxy in self.proxies.values():
             for flow in list(proxy.flows):
                 flow.release()
 
-    def reset(self, node: int) -> None:
-        """Reset every connection of a node."""
-        for pair, proxy in self.proxies.items():
-            if node in pair:
-                proxy.reset()
+    def reset(self, node: int) -> int:
+        """Reset every connection of a node; returns how many."""
+        ways = [proxy for pair, proxy in self.proxies.items() if node in pair]
+        # Each connection has two directions.
+        count = sum(len(proxy.flows) for proxy in ways) // 2
+        for proxy in ways:
+            proxy.reset()
+        return count
 
     async def close(self) -> None:
         """Stop all proxies."""
