@@ -19,6 +19,7 @@ from cluster.cluster_file import ClusterFile
 from cluster.commands import Command, Outcome
 from cluster.ledger import LedgerRow
 from cluster.record import Record
+from cluster.room import Room
 from cluster.types import (
     AttemptId,
     Era,
@@ -184,6 +185,7 @@ class PeerReport(Struct, frozen=True):
     hsm: bool
     share_giver_shards: int
     draining: bool
+    """It leads nothing: on its way out, or short of disk space."""
 
 
 class Counters(Struct):
@@ -235,6 +237,8 @@ class HostStatus(Struct, frozen=True):
     """Age of the batch on disk now; 0.0 when none. Not ready at 2,000, exit at 30,000."""
     proposals: int
     """Commands of this node whose fate is open."""
+    room: Room = Room.ENOUGH
+    """What the disk has left, as it was told last."""
 
 
 class VaultHost(Protocol):
@@ -303,6 +307,10 @@ class VaultHost(Protocol):
 
     def set_hsm(self, *, working: bool) -> None:
         """The HSM came or went (health check of the node)."""
+        ...
+
+    def set_room(self, room: Room) -> None:
+        """The disk has room again, is short of it, or nearly full."""
         ...
 
     def status(self) -> HostStatus:

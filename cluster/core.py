@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cluster.frames import Outbox, ShardMark
 from cluster.limits import MAX_ALARMS, MAX_HELD_MESSAGES
 from cluster.proposals import NO_NODE
+from cluster.room import Room
 from cluster.tables import GroupRow
 from cluster.types import NodeId, Seat, ShardId, check
 
@@ -148,6 +149,8 @@ class Core:
     """Run on the loop thread after the present call."""
     hsm: bool = True
     draining: bool = False
+    room: Room = Room.ENOUGH
+    """What the disk has left: SHORT leads nothing, FULL takes no entries."""
     alarms: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ALARMS))
 
     @property

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cluster.commands import Command
     from cluster.ledger import LedgerRow
     from cluster.record import Record
+    from cluster.room import Room
     from cluster.types import AttemptId, Era, Index, NodeId, RecordId, ShardId
 
 P = ParamSpec("P")
@@ -142,6 +143,11 @@ class FailStop:
     def set_hsm(self, *, working: bool) -> None:
         """See VaultHost."""
         self.run(self._host.set_hsm, working=working)
+        self._wake()
+
+    def set_room(self, room: Room) -> None:
+        """See VaultHost."""
+        self.run(self._host.set_room, room)
         self._wake()
 
     def status(self) -> HostStatus:

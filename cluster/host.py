@@ -32,6 +32,7 @@ from cluster.raft_start import raft_from
 from cluster.readies import Readies
 from cluster.record import Record, Rules
 from cluster.report import status
+from cluster.room import Room
 from cluster.routing import Routing
 from cluster.sending import SnapshotSender
 from cluster.staging import SnapshotStager
@@ -204,7 +205,8 @@ class Host:
             if self._gate.open:
                 self._routing.dispatch(now)
             if self._gate.open and not self._durability.busy:
-                self._stager.pump()
+                if core.room is not Room.FULL:
+                    self._stager.pump()
                 self._routing.append()
                 self._readies.take_all(now)
                 self._durability.finish(now)
@@ -236,7 +238,8 @@ class Host:
             self._hold()
             core.raft.tick_all()
             for group in core.groups:
-                reluctant = core.draining or not core.hsm or group.stamped != group.durable
+                aside = core.draining or core.room is not Room.ENOUGH
+                reluctant = aside or not core.hsm or group.stamped != group.durable
                 self._slots.apply(group.shard, group.term, reluctant=reluctant)
         self._proposals.on_time(now)
         self._leadership.on_time(now)
@@ -258,13 +261,14 @@ class Host:
                 self._hash_points(now)
 
     def _hold(self) -> None:
-        """Who cannot stamp a vote does not campaign (rule b)."""
+        """Who cannot stamp a vote (rule b), or write what it would win, does not campaign."""
+        unable = not self._core.hsm or self._core.room is Room.FULL
         for group in self._core.groups:
-            silent = not self._core.hsm or group.stamped != group.durable
-            self._slots.hold(group.shard, silent=silent)
+            self._slots.hold(group.shard, silent=unable or group.stamped != group.durable)
 
     def _in_doubt(self) -> bool:
-        return self._hashes.doubt or not self._gate.open
+        full = self._core.room is Room.FULL  # it lags on purpose
+        return self._hashes.doubt or not self._gate.open or full
 
     def _count_grace(self, now: int) -> None:
         elapsed = min(now - self._last_grace, 2 * GRACE_PERIOD_NS) if self._last_grace else 0
@@ -318,6 +322,8 @@ class Host:
         self._core.ports.wake()
         if self._core.draining or self._stopped:
             return self._proposals.refuse(done, "draining")
+        if self._core.room is Room.FULL:  # what it proposed, it would not see applied
+            return self._proposals.refuse(done, "disk-full")
         self._core.counters.proposals += 1
         self._core.counters.barriers += is_barrier
         deadline = self._core.now() + int(min(timeout_s, PROPOSER_DEADLINE_S) * SECOND)
@@ -351,6 +357,8 @@ class Host:
             return "the HSM is away"
         if self._hashes.doubt:
             return "a state hash is contradicted"
+        if self._core.room is Room.FULL:
+            return "its disk is full"
         return self._gate.waiting_for or "not a voter of the shard"
 
     def want_share(self, record_id: RecordId) -> None:
@@ -377,6 +385,13 @@ class Host:
             elif self._durability.stamp_due(self._core.now() + SECOND):
                 self._stamp_incarnation()
         self._core.ports.wake()
+
+    def set_room(self, room: Room) -> None:
+        """The disk has room again, is short of it, or nearly full."""
+        if room is not self._core.room:
+            self._core.room = room
+            self._hold()
+            self._core.ports.wake()
 
     def status(self) -> HostStatus:
         """A consistent picture."""

@@ -1,4 +1,4 @@
-"""Handing leadership over: all of it at once when draining, one shard at a time to spread it.
+"""Handing leadership over: all at once when draining or out of room, one by one to spread it.
 
 Spreading is slow on purpose: only to the shard's preferred seat, only when that peer has been
 healthy for half a minute and is nearly matched, one transfer at a time.
@@ -12,6 +12,7 @@ from cluster.core import LEADER
 from cluster.elections import best_heir, nearly_matched, preferred_node
 from cluster.giving import heard_giver
 from cluster.limits import DRAIN_NS, SPREAD_HEALTHY_NS, SPREAD_PERIOD_NS
+from cluster.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,17 +39,26 @@ class Leadership:
         """Once a tick."""
         if self._drain_until is not None:
             self._drain(now)
+        elif self._core.room is not Room.ENOUGH:
+            self._hand_over(self._led())
         elif now >= self._next_spread:
             self._next_spread = now + SPREAD_PERIOD_NS
             self._spread(now)
 
     def _drain(self, now: int) -> None:
-        led = [group for group in self._core.groups if group.role == LEADER]
+        led = self._led()
         if not led or (self._drain_until is not None and now >= self._drain_until):
             if self._drained is not None:
                 self._core.later(self._drained)
                 self._drained = None
             return
+        self._hand_over(led)
+
+    def _led(self) -> list[Group]:
+        return [group for group in self._core.groups if group.role == LEADER]
+
+    def _hand_over(self, led: list[Group]) -> None:
+        """Ask the best willing voter of each group to lead it; nothing where there is none."""
         willing = {
             peer.node_id
             for peer in self._core.peers.values()

@@ -43,6 +43,7 @@ def status(
         counters=msgspec.structs.replace(core.counters),
         batch_in_flight_ms=durability.age_ms(now),
         proposals=proposals,
+        room=core.room,
     )
 
 

@@ -13,6 +13,7 @@ from cluster.core import LEADER
 from cluster.frames import Accepted, Forward, Nack
 from cluster.leading import Leading, Offered
 from cluster.proposals import NO_NODE
+from cluster.room import Room
 
 if TYPE_CHECKING:
     from cluster.core import Core, Group, Peer
@@ -100,6 +101,8 @@ class Routing:
     def _offer(self, group: Group, offered: Offered) -> Refusal | None:
         if group.role != LEADER:
             return "not-leader"
+        if self._core.room is Room.FULL:
+            return "dropped"  # asked again in a tick: by then somebody else may lead
         return self._leading.offer(group.shard, offered)
 
     def append(self) -> None:

@@ -16,9 +16,9 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 import lmdb
-from msgspec import Struct
 
 from cluster.ports import TABLES, Batch, Table
+from cluster.room import Space
 from cluster.store_format import (
     FORMAT_KEY,
     MAC_BYTES,
@@ -46,15 +46,6 @@ DEFAULT_MAP_BYTES: Final = 64 << 30
 MIN_MAP_BYTES: Final = 1 << 20
 MAX_SPARE_TRANSACTIONS: Final = 8
 DATA_FILE: Final = "data.mdb"
-
-
-class Space(Struct, frozen=True):
-    """Bytes. `map_used` counts pages that hold something; freed pages are used again."""
-
-    map_used: int
-    map_total: int
-    disk_free: int
-    disk_total: int
 
 
 class _View:
@@ -231,7 +222,7 @@ class Store:
             for db in self._dbs.values():
                 stat = txn.stat(db)
                 pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        disk = os.statvfs(self._path)
+        disk = os.fstatvfs(self._lock)  # of the disk that was opened, whatever is mounted there
         return Space(
             map_used=pages * page,
             map_total=info["map_size"],

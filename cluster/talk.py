@@ -27,6 +27,7 @@ from cluster.frames import (
     decode_frame,
 )
 from cluster.limits import BEAT_NS, MARKS_AGAIN_NS, MAX_INBOX_BYTES, TURN_INPUT_BYTES
+from cluster.room import Room
 from cluster.statehash import encode_hash
 from cluster.types import ShardId
 
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from cluster.host import Host
     from cluster.types import NodeId
 
+APPEND = 3
 APPEND_RESPONSE = 4
+SNAPSHOT = 7
 HEARTBEAT = 8
 
 
@@ -92,7 +95,8 @@ class Talk:
         if now < self._next_beat:
             return
         self._next_beat = now + BEAT_NS
-        beat = Beat(now, self._core.hsm, self._core.draining, giver)
+        aside = self._core.draining or self._core.room is not Room.ENOUGH
+        beat = Beat(now, self._core.hsm, aside, giver)
         for peer in self._core.peers.values():
             if peer.connected:
                 if not peer.welcomed:
@@ -247,17 +251,22 @@ class Talk:
         if not self._stepping:
             return
         try:
+            messages = []
             for shard, message in item.messages:
                 self._check_shard(shard)
-                self._check_rolled_back(peer, shard, message)
-            snapshots = self._core.raft.step_frame(peer.node_id, item.messages)
+                kind = self._check_rolled_back(peer, shard, message)
+                if self._core.room is not Room.FULL or kind not in (APPEND, SNAPSHOT):
+                    messages.append((shard, message))
+            snapshots = self._core.raft.step_frame(peer.node_id, messages)
         except ValueError as error:
             raise FrameError(str(error)) from error
         for shard, manifest, message in snapshots:
             self._host.stager.offered(peer.node_id, self._core.groups[shard], manifest, message)
 
-    def _check_rolled_back(self, peer: Peer, shard: int, message: bytes) -> None:
-        """Rule (d), before step: somebody remembers more of this log than this node has.
+    def _check_rolled_back(self, peer: Peer, shard: int, message: bytes) -> int:
+        """Rule (d), before step: does somebody remember more of this log than this node has?
+
+        Returns the kind of the message.
 
         That stops the node, so it must be the word of who sent it: whatever does not decode or is
         said in another's name cuts the link instead.
@@ -266,7 +275,7 @@ class Talk:
         if (sender, to) != (peer.node_id, self._core.shape.node_id):
             raise FrameError(f"it sent a Raft message from {sender} to {to}")
         if kind not in (APPEND_RESPONSE, HEARTBEAT):
-            return
+            return kind
         group = self._core.groups[shard]
         if kind == APPEND_RESPONSE:
             seen = max(index, commit)
@@ -280,3 +289,4 @@ class Talk:
                 f" which ends at {group.last_index}: this node's directory was rolled back; replace"
                 " this node under a new id"
             )
+        return kind

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from cluster.api import VaultHost
     from cluster.cluster_file import ClusterFile
-    from cluster.store import Space
+    from cluster.room import Space
     from cluster.types import NodeId
     from node.config import NodeConfig
 

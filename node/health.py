@@ -10,19 +10,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cluster.room import Room
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.api import HostStatus
-    from cluster.store import Space
+    from cluster.room import Space
 
 PICTURE_S: Final = 0.5
 """How old a picture may be; probes come every few seconds, the drain asks more often."""
 SLOW_DISK_MS: Final = 2_000
 """A batch on its way to disk for this long: step aside (raft-host.md, constants)."""
-FREE_SHARE: Final = 0.10
-ALWAYS_ENOUGH_BYTES: Final = 1 << 30
-"""On a large disk a tenth is more than we need: a gibibyte free is never short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +48,8 @@ class Picture:
 
     @property
     def is_short(self) -> bool:
-        """The store is short of space."""
-        return is_short(self.space)
-
-
-def is_short(space: Space) -> bool:
-    """Less than a tenth free of the map or the disk (but a gibibyte of disk is enough)."""
-    map_free = space.map_total - space.map_used
-    disk_short = space.disk_free < min(ALWAYS_ENOUGH_BYTES, space.disk_total * FREE_SHARE)
-    return disk_short or map_free < space.map_total * FREE_SHARE
+        """Disk or map is short of space, or full (cluster.room)."""
+        return self.status.room is not Room.ENOUGH
 
 
 def checks(picture: Picture) -> tuple[Check, ...]:
@@ -66,7 +58,7 @@ def checks(picture: Picture) -> tuple[Check, ...]:
     leaderless = [str(group.shard) for group in status.groups if not group.leader]
     behind = [str(group.shard) for group in status.groups if group.catching_up]
     slow = status.batch_in_flight_ms >= SLOW_DISK_MS
-    short = is_short(space)
+    map_free = space.map_total - space.map_used
     return (
         Check("serving", not picture.draining, "draining" if picture.draining else "ok"),
         Check("hsm", picture.hsm, "ok" if picture.hsm else picture.hsm_reason or "away"),
@@ -88,10 +80,11 @@ def checks(picture: Picture) -> tuple[Check, ...]:
         ),
         Check(
             "disk",
-            not (slow or short),
+            not (slow or picture.is_short),
             f"a write takes {status.batch_in_flight_ms:.0f} ms"
             if slow
-            else f"{space.disk_free} bytes free{', too few' if short else ''}",
+            else f"{min(space.disk_free, map_free)} bytes free"
+            f"{', too few' if picture.is_short else ''}",
         ),
         Check(
             "state-hash",

@@ -29,6 +29,8 @@ BUSY: Final = "busy"
 """NotAppended's reason when too many proposals are in flight: 429 instead of 503."""
 DRAINING: Final = "draining"
 """NotAppended's reason when this node is on its way out."""
+DISK_FULL: Final = "disk-full"
+"""NotAppended's reason when this node takes no log entries for want of room."""
 
 
 class Replica:
@@ -119,6 +121,10 @@ def not_applied(result: NotAppended | Unknown, charged: Charged) -> Problem:
     if isinstance(result, NotAppended) and result.reason == DRAINING:
         return Problem(
             Code.DRAINING, "this node is shutting down; ask another node", charged=charged
+        )
+    if isinstance(result, NotAppended) and result.reason == DISK_FULL:
+        return Problem(
+            Code.BUSY, "this node is short of disk space; ask another node", charged=charged
         )
     return Problem(
         Code.NO_QUORUM,

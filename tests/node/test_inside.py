@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from node_world import World
 
-from cluster.store import Space
+from cluster.room import Room, Space
 from node import logs
 from node.admission import AccountRate, Slots
 from node.evaluation import MAX_HEDGE_S, MIN_HEDGE_S, Hedge, settle
@@ -53,9 +53,8 @@ async def test_a_healthy_node_passes_every_check(picture):
         ({"draining": True}, {}, "serving"),
         ({"hsm": False, "hsm_reason": "pulled"}, {}, "hsm"),
         ({"fewest_givers": 2}, {}, "share-givers"),
-        ({"space": Space(60 * GIB, 64 * GIB, 100 * GIB, 200 * GIB)}, {}, "disk"),
-        ({"space": Space(0, 64 * GIB, GIB // 2, 200 * GIB)}, {}, "disk"),
-        ({"space": Space(0, 64 * GIB, 5 << 20, 64 << 20)}, {}, "disk"),
+        ({}, {"room": Room.SHORT}, "disk"),
+        ({}, {"room": Room.FULL}, "disk"),
         ({}, {"batch_in_flight_ms": 2000.0}, "disk"),
         ({}, {"stepping": False, "waiting_for": "marks"}, "raft"),
         ({}, {"hash_agreement": False}, "state-hash"),
@@ -74,10 +73,6 @@ async def test_a_shard_without_a_leader_or_behind_is_named(picture):
         status = msgspec.structs.replace(picture.status, groups=groups)
         (check,) = [c for c in checks(replace(picture, status=status)) if not c.ok]
         assert (check.name, check.detail.endswith("shard 0")) == (name, True)
-
-
-async def test_a_big_disk_with_a_gibibyte_free_is_not_short(picture):
-    assert not replace(picture, space=Space(0, 64 * GIB, GIB, 1000 * GIB)).is_short
 
 
 async def test_a_picture_is_taken_at_most_twice_a_second(picture):
