@@ -1,6 +1,6 @@
 """One simulated machine: its disk, HSM stamp and files survive; its host does not.
 
-The node is the twin of clock, disk, worker, network and stamper at once: each schedules into the
+The node is the twin of disk, worker, network and stamper at once: each schedules into the
 world's one heap. Whatever leaves the host as an exception ends the process, as in `cluster.fatal`.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
+from chaos.sim.clock import SimClock
 from chaos.sim.disk import SimFiles, SimStore
 from chaos.sim.units import CLUSTER, MS
 from cluster.api import HostStopped
@@ -28,6 +29,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WORKER_MS = 5
+NO_SPACE = "the batch could not be committed: no space left on device"
+DISK_FAILED = "the batch could not be committed: input/output error"
 
 Moment = Literal[
     "sending", "sent", "received", "turned", "batch", "submitted", "fsynced", "durable",
@@ -59,6 +62,11 @@ class SimNode:
         self.hsm_away = False
         self.disk_ms: float = world.disk_ms
         self.stamp_ms: float = 4
+        self.disk_full = False
+        self.disk_fails = False
+        self.clock = SimClock(world)
+        self.backlog: list[Callable[[], object]] | None = None
+        """What waits for a paused process; None while it runs."""
         self.pending: Batch | None = None
         self.turn_due = False
         self.batches = 0
@@ -94,7 +102,7 @@ class SimNode:
         shape = self.world.shape(self.id)
         state = boot(self.store, self.stamp, shape)
         ports = Ports(
-            clock=self,
+            clock=self.clock,
             disk=self,
             store=self.store,
             worker=self,
@@ -107,7 +115,9 @@ class SimNode:
         self.files.clear()
         self.turn_due = False
         self.pending = None
+        self.backlog = None
         self.host = Host(shape, state, ports)
+        self._tell("started")
         self.guard(self.host.start)
         self.world.links_changed()
         self._tick()
@@ -118,10 +128,36 @@ class SimNode:
         if self.pending is not None and self.world.random.random() < 0.5:
             self.store.apply(self.pending)
         self.pending = None
+        self.backlog = None
         self.host = None
         self.life += 1
         self.store = self.store.copy()
+        self._tell("ended")
         self.world.links_changed()
+
+    def _tell(self, what: Literal["started", "ended"]) -> None:
+        for watch in self.world.lives:
+            watch(self, what)
+
+    def pause(self) -> None:
+        """SIGSTOP: what happens to the process from now on waits."""
+        if self.up and self.backlog is None:
+            self.backlog = []
+
+    def resume(self) -> None:
+        """SIGCONT: everything that waited happens at once, in order."""
+        backlog, self.backlog = self.backlog, None
+        life = self.life
+        for call in backlog or ():
+            if self.life == life:
+                self.guard(call)
+
+    def call(self, call: Callable[[], object]) -> None:
+        """Something happens to the process; later, if it is paused."""
+        if self.backlog is not None:
+            self.backlog.append(call)
+        else:
+            self.guard(call)
 
     def guard(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Whatever leaves the host ends the process."""
@@ -146,14 +182,14 @@ class SimNode:
 
         def run() -> None:
             if self.life == life and self.up:
-                self.guard(call)
+                self.call(call)
 
         self.world.at(delay_ns, run)
 
     def _tick(self) -> None:
         if self.host is not None:
             self.host.on_tick()
-            self.soon(TICK_MS * MS, self._tick)
+            self.soon(self.clock.real_ns(TICK_MS * MS), self._tick)
 
     def wake(self) -> None:
         """The host wants a turn."""
@@ -166,11 +202,7 @@ class SimNode:
         self.running.turn()
         self.moment("turned")
 
-    # ---- Clock, Disk, Worker
-
-    def monotonic_ns(self) -> int:
-        """This node's clock."""
-        return self.world.now
+    # ---- Disk, Worker
 
     def submit(self, batch: Batch, done: Callable[[], None]) -> None:
         """Write and fsync."""
@@ -180,6 +212,7 @@ class SimNode:
         self.pending = batch
 
         def durable() -> None:
+            self._may_fail(batch)
             self.store.apply(batch)
             self.pending = None
             self.batches += 1
@@ -189,6 +222,14 @@ class SimNode:
 
         self.soon(int(self.disk_ms * MS), durable)
         self.moment("submitted", batch)
+
+    def _may_fail(self, batch: Batch) -> None:
+        """A commit that fails ends the process; after EIO nobody knows what reached the disk."""
+        if not (self.disk_full or self.disk_fails):
+            return
+        self.pending = batch if self.disk_fails else None
+        self.disk_fails = False
+        raise HostStopped(NO_SPACE if self.disk_full else DISK_FAILED)
 
     def run(self, job: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
         """Long reads: the job sees the store as of now."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from chaos.sim.node import SimNode
 from chaos.sim.units import CLUSTER, MS, SECOND
+from chaos.sim.wild import wild
 from cluster.api import Applied, ProposalResult, Shape
 from cluster.types import NodeId, Seat, ShardId
 
@@ -51,6 +52,13 @@ class World:
         self.fetch_ms = 30
         self.spoil_once: Callable[[bytes], bytes] | None = None
         self.loss = 0.0
+        self.refused = 0.0
+        """How often a link's buffer is full: the host is told that the frame did not go."""
+        self.double = self.reorder = 0.0
+        """How often Raft messages come twice, or late; see `chaos.sim.wild`."""
+        self.stalled: set[tuple[int, int]] = set()
+        """Pairs whose connection stands while nothing passes; TCP keeps what was sent."""
+        self.held: dict[tuple[int, int], list[Callable[[], object]]] = {}
         self.events: list[tuple[int, int, Callable[[], object]]] = []
         self.number = 0
         self.cut_pairs: set[tuple[int, int]] = set()
@@ -60,6 +68,8 @@ class World:
         self.frames = 0
         self.late_frames = False
         """Frames of a process that is gone still arrive, as from a socket's buffer."""
+        self.lives: list[Callable[[SimNode, str], object]] = []
+        """Told when a process has started or ended."""
         self.moments: list[Callable[[SimNode, Moment, bytes | Batch], object]] = []
         """Told of every step of every node; see `chaos.sim.node.Moment`."""
         self.observe: list[Callable[[NodeId, NodeId, bytes], object]] = []
@@ -138,7 +148,7 @@ class World:
     def _down(self, link: Lives) -> None:
         node = self.nodes[link[0]]
         if node.host is not None and link[1] == node.life:
-            node.guard(node.host.on_link_down, link[2])
+            node.call(partial(node.host.on_link_down, link[2]))
 
     def _up(self, a: NodeId, b: NodeId) -> None:
         if self.connected(a, b):
@@ -152,24 +162,36 @@ class World:
         """One frame onto the wire; frames of one link keep their order."""
         if not self.connected(a, b):
             return False
+        if self.refused and self.random.random() < self.refused:
+            return False
         if self.loss and self.random.random() < self.loss:
             return True
+        if self.double or self.reorder:
+            frame = wild(self, a, b, frame)
         self.frames += 1
         for watch in self.observe:
             watch(a, b, frame)
         arrival = max(self.now + self._delay(), self.last_arrival.get((a, b), 0) + 1)
         self.last_arrival[a, b] = arrival
+        self.arrive(a, b, frame, arrival)
+        return True
+
+    def arrive(self, a: NodeId, b: NodeId, frame: bytes, arrival: int) -> None:
+        """Hand a frame over at that time, unless its connection or its receiver is gone."""
         lives = (self.nodes[a].life, self.nodes[b].life)
 
         def deliver() -> None:
             target = self.nodes[b]
             same = target.life == lives[1] and (self.late_frames or self.nodes[a].life == lives[0])
-            if same and target.up and (a, b) not in self.cut_pairs:
-                target.guard(target.running.on_frame, a, frame)
-                target.guard(target.moment, "received", frame)
+            if not same or not target.up or (a, b) in self.cut_pairs:
+                return
+            if (a, b) in self.stalled:
+                self.held.setdefault((a, b), []).append(deliver)
+                return
+            target.call(partial(target.running.on_frame, a, frame))
+            target.call(partial(target.moment, "received", frame))
 
         self.at(arrival - self.now, deliver)
-        return True
 
     def partition(self, *sides: Iterable[int]) -> None:
         """Only nodes of one side hear each other."""
@@ -185,7 +207,15 @@ class World:
     def heal(self) -> None:
         """No pair is cut."""
         self.cut_pairs = set()
+        self.flow()
         self.links_changed()
+
+    def flow(self, pairs: Iterable[tuple[int, int]] | None = None) -> None:
+        """Let stalled connections carry again; what they kept arrives now, in order."""
+        for pair in sorted(self.stalled if pairs is None else pairs):
+            self.stalled.discard(pair)
+            for deliver in self.held.pop(pair, []):
+                deliver()
 
     # ---- the cluster
 
