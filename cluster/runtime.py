@@ -16,7 +16,7 @@ import random
 import sys
 from typing import TYPE_CHECKING, Final, ParamSpec
 
-from cluster.api import HostStopped, NotAppended, Unknown
+from cluster.api import HostStopped, NotAppended, Shape, Unknown
 from cluster.disk import DiskThread
 from cluster.failstop import FailStop
 from cluster.fatal import end_process
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cluster.api import ProposalResult, VaultHost
+    from cluster.cluster_file import ClusterFile
     from cluster.commands import Command
     from cluster.links import Links
     from cluster.ports import SnapshotFiles
@@ -215,6 +216,16 @@ class Runtime:
             raise
         finally:
             self._waiting.discard(future)
+
+    def adopt(self, cluster: ClusterFile) -> None:
+        """Follow a newer cluster file: links first, then the host.
+
+        A node that it names as replaced ends here (`on_fatal`).
+        """
+        shape = Shape.of(cluster, self._links.node_id)
+        if cluster.retirement(self._links.node_id) is None:
+            self._links.adopt(cluster)
+        self._attempt(self.host.adopt, shape)
 
     def send_service(self, to: NodeId, payload: bytes) -> bool:
         """Queue one service frame; False when the link is down or full."""

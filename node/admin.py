@@ -1,25 +1,35 @@
-"""The admin listener: mutual TLS, role operator; it shows the node's state and can drain it.
+"""The admin listener: mutual TLS, role operator; state, drain, and who the members are.
 
 Nothing here resets a count, unlocks, or reads a password, key or sealed record (I6, I11): there
-is no such call on any listener. A peer's certificate is not an operator's.
+is no such call on any listener. A peer's certificate is not an operator's. A new cluster file says
+who the members are; that it is obeyed one change at a time, and never at the cost of the quorum,
+is the leaders' business.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
 from cluster.certificates import CertificateError, OperatorIdentity, peer_identity
+from cluster.cluster_file import MAX_FILE_BYTES, ClusterFileError, encode
+from node.book import Conflict
+from node.problems import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.cluster_file import ClusterFile
+    from node.book import Book
     from node.health import Health
+
+BODY_S: Final = 10.0
+"""A cluster file has some 3 KiB."""
+CALLS: Final = "GET /v1/status, POST /v1/drain, GET /v1/cluster, PUT /v1/cluster"
 
 
 class CheckReport(Struct, frozen=True):
@@ -98,7 +108,7 @@ class Admin:
 
     def __init__(
         self,
-        cluster: ClusterFile,
+        book: Book,
         node_id: int,
         health: Health,
         *,
@@ -106,8 +116,9 @@ class Admin:
         uptime_s: Callable[[], float],
         drain: Callable[[], None],
     ) -> None:
-        self._cluster = cluster
-        self._entry = cluster.node(node_id)
+        self._book = book
+        self._cluster_id = book.current.cluster_id
+        self._entry = book.current.node(node_id)
         self._health = health
         self._version = version
         self._uptime_s = uptime_s
@@ -116,7 +127,7 @@ class Admin:
     async def serve(self, request: web.BaseRequest) -> web.Response:
         """Answer one request of an operator."""
         if not self._is_operator(request):
-            return _json(403, {"code": "forbidden", "detail": "an operator's certificate, please"})
+            return _problem(403, "forbidden", "an operator's certificate, please")
         match request.method, request.path:
             case "GET", "/v1/status":
                 return web.Response(
@@ -125,8 +136,38 @@ class Admin:
             case "POST", "/v1/drain":
                 self._drain()
                 return _json(200, {"draining": True})
+            case "GET", "/v1/cluster":
+                return web.Response(
+                    body=encode(self._book.current), content_type="application/json"
+                )
+            case "PUT", "/v1/cluster":
+                return await self._put_cluster(request)
             case _:
-                return _json(404, {"code": "not-found", "detail": "GET /v1/status, POST /v1/drain"})
+                return _problem(404, "not-found", f"the calls are {CALLS}")
+
+    async def _put_cluster(self, request: web.BaseRequest) -> web.Response:
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await _body(request)
+        except TimeoutError:
+            return _problem(400, "malformed", f"the body did not arrive within {BODY_S:.0f} s")
+        if body is None:
+            return _problem(413, "too-large", f"a cluster file has at most {MAX_FILE_BYTES} bytes")
+        try:
+            changed = await self._book.take(body)
+        except Conflict as conflict:
+            return _problem(409, "conflict", str(conflict))
+        except ClusterFileError as error:
+            # What the operator sent, or this node's own disk: the line tells which.
+            mine = isinstance(error.__cause__, OSError)
+            return _problem(503 if mine else 400, "disk" if mine else "malformed", str(error))
+        answer = _json(200, {"revision": self._book.current.revision, "changed": changed})
+        if changed:
+            # The operator hears of it first: this node may be the one that was replaced.
+            await answer.prepare(request)
+            await answer.write_eof()
+            self._book.obey_now()
+        return answer
 
     def _is_operator(self, request: web.BaseRequest) -> bool:
         channel = request.get_extra_info("ssl_object")
@@ -136,7 +177,7 @@ class Admin:
         if certificate is None:
             return False
         try:
-            identity = peer_identity(certificate, self._cluster.cluster_id)
+            identity = peer_identity(certificate, self._cluster_id)
         except CertificateError:
             return False
         return isinstance(identity, OperatorIdentity)
@@ -149,7 +190,7 @@ class Admin:
             node=self._entry.id,
             seat=self._entry.seat,
             dc=self._entry.dc,
-            cluster_id=str(self._cluster.cluster_id),
+            cluster_id=str(self._cluster_id),
             version=self._version,
             ready=all(check.ok for check in checks),
             checks={check.name: CheckReport(check.ok, check.detail) for check in checks},
@@ -190,7 +231,30 @@ class Admin:
         )
 
 
-def _json(status: int, document: dict[str, str | bool]) -> web.Response:
+async def _body(request: web.BaseRequest) -> bytes | None:
+    """The whole body; None when it is too large."""
+    read = bytearray()
+    while chunk := await request.content.readany():
+        read += chunk
+        if len(read) > MAX_FILE_BYTES:
+            return None
+    return bytes(read)
+
+
+def _json(status: int, document: dict[str, str | bool | int]) -> web.Response:
     return web.Response(
         status=status, body=msgspec.json.encode(document), content_type="application/json"
+    )
+
+
+def _problem(status: int, code: str, detail: str) -> web.Response:
+    """An RFC 9457 problem, as on the client listener."""
+    document = {
+        "type": PROBLEM_TYPE_PREFIX + code,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    return web.Response(
+        status=status, body=msgspec.json.encode(document), content_type=PROBLEM_CONTENT_TYPE
     )

@@ -39,6 +39,7 @@ from node.tokens import Scope
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cluster.cluster_file import ClusterFile
     from node.admission import AccountRate, Slots
     from node.gate import Gate
     from node.parts import Parts
@@ -107,13 +108,17 @@ class Api:
         self._fatal = fatal
         self._node = str(parts.node_id)
         self._open: dict[str, bytes] = {
-            "/v1/vault": encode_answer(self._vault()),
+            "/v1/vault": encode_answer(self._vault(parts.cluster)),
             "/openapi.json": document(),
         }
         self._routes = {(each.method, each.template): each for each in self._all()}
         self._methods: dict[str, list[str]] = {path: ["GET"] for path in self._open}
         for method, template in self._routes:
             self._methods.setdefault(template, []).append(method)
+
+    def adopt(self, cluster: ClusterFile) -> None:
+        """Name the members of a newer cluster file to clients."""
+        self._open["/v1/vault"] = encode_answer(self._vault(cluster))
 
     def _all(self) -> list[Route]:
         registration = "/v1/registrations/{registration_id}"
@@ -129,8 +134,7 @@ class Api:
 
     # ---------------------------------------------------------------- the calls
 
-    def _vault(self) -> VaultAnswer:
-        cluster = self._parts.cluster
+    def _vault(self, cluster: ClusterFile) -> VaultAnswer:
         return VaultAnswer(
             cluster_id=str(cluster.cluster_id),
             name=cluster.name,

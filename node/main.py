@@ -29,6 +29,7 @@ from hsm.errors import HsmAway, HsmBusy
 from node import logs
 from node.admin import Admin
 from node.assembly import Assembly, WrongVaultKey, assemble
+from node.book import Book
 from node.hardening import harden
 from node.ops import Ops
 from node.start import EXIT_CONFIGURATION, EXIT_CONFLICT, Opened, StartRefused, open_node
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import structlog
 
     from cluster.api import VaultHost
+    from cluster.cluster_file import ClusterFile
     from cluster.ports import Ports
 
 EXIT_OK: Final = 0
@@ -142,6 +144,13 @@ class Node:
             log=log,
             fatal=end_process,
         )
+        self._book = Book(opened.cluster, opened.config.cluster_file, self._adopt)
+
+    def _adopt(self, cluster: ClusterFile) -> None:
+        """Follow a newer cluster file; it is on disk already."""
+        self._log.info("cluster file", revision=cluster.revision)
+        self._runtime.adopt(cluster)
+        self._assembly.api.adopt(cluster)
 
     def _make_host(self, ports: Ports) -> VaultHost:
         return Host(self._opened.shape, self._opened.state, ports)
@@ -158,7 +167,7 @@ class Node:
         closing.callback(assembly.witness.close)
         ops = Ops(assembly.health, assembly.metrics, lambda: True)
         admin = Admin(
-            opened.cluster,
+            self._book,
             opened.entry.id,
             assembly.health,
             version=__version__,
