@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 ENVIRONMENT_PREFIX: Final = "QUORUMVAULT_"
 MIN_RSA_BITS: Final = 2048
 MAX_CONFIG_BYTES: Final = 1 << 20
+MAX_ID_DIGITS: Final = 16
+"""Node ids are below 2^53."""
 MIN_BODY_BYTES: Final = 4096
 """The largest request, PUT of a registration, has about 2,000 bytes; twice that must pass."""
 DEFAULT_MAP_BYTES: Final = 64 << 30
@@ -197,7 +199,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"configuration {path} is over 1 MiB; give a node's TOML file")
     try:
         return tomllib.loads(data.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"configuration {path} is not TOML ({reason}); correct it") from None
 
@@ -244,7 +246,7 @@ def _resolved(path: Path, parsed: _File) -> NodeConfig:
     folder = path.absolute().parent
 
     def absolute(text: str) -> Path:
-        return folder / Path(text).expanduser()
+        return _absolute(path, folder, text)
 
     listen = Listen(
         **{
@@ -274,6 +276,19 @@ def _resolved(path: Path, parsed: _File) -> NodeConfig:
     )
 
 
+def _absolute(path: Path, folder: Path, text: str) -> Path:
+    """A file's name in the configuration; `~` is the home of whoever runs the node."""
+    try:
+        named = Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"configuration {path}: the home directory in {text!r} is not known; write it out"
+        ) from None
+    if "\0" in text:
+        raise ConfigError(f"configuration {path}: {text!r} is no file name; correct it")
+    return folder / named
+
+
 def _address(path: Path, key: str, text: str) -> tuple[str, int]:
     try:
         return split_address(text)
@@ -284,8 +299,9 @@ def _address(path: Path, key: str, text: str) -> tuple[str, int]:
 def _peers(path: Path, peers: dict[str, str]) -> dict[int, str]:
     addresses: dict[int, str] = {}
     for node, address in peers.items():
-        if not (node.isascii() and node.isdigit() and str(int(node)) == node):
-            raise ConfigError(f"configuration {path}: peers.{node} must be a node id")
+        digits = node.isascii() and node.isdigit() and len(node) <= MAX_ID_DIGITS
+        if not (digits and str(int(node)) == node):
+            raise ConfigError(f"configuration {path}: peers.{node[:40]} must be a node id")
         _address(path, f"peers.{node}", address)
         addresses[int(node)] = address
     return addresses
@@ -303,7 +319,7 @@ def _tenants(path: Path, tenants: tuple[_Tenant, ...], folder: Path) -> tuple[Te
         Tenant(
             iss=tenant.iss,
             alg=tenant.alg,
-            key=load_public_key(folder / Path(tenant.public_key_file).expanduser(), tenant.alg),
+            key=load_public_key(_absolute(path, folder, tenant.public_key_file), tenant.alg),
             kid=tenant.kid,
         )
         for tenant in tenants

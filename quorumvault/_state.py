@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID  # noqa: TC003 - msgspec reads the annotations
 
-import msgspec
 from msgspec import Struct
 
 from quorumvault._wire import Id, Ke1, Ke2, Octets, Receipt, decode, encode
@@ -148,7 +147,7 @@ class StateFile:
         if len(text) > MAX_STATE_BYTES:
             raise StateFileError(f"the state file {self.path} is no state file: it is too large")
         try:
-            version = msgspec.json.decode(text, type=_Version).format
+            version = decode(_Version, text).format
             if version == FORMAT:
                 return decode(State, text)
         except ValueError as error:

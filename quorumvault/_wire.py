@@ -211,7 +211,10 @@ def decode(kind: type[T], text: bytes) -> T:
         ValueError: what is wrong and where; msgspec's errors are ValueErrors.
 
     """
-    return msgspec.json.decode(text, type=kind, dec_hook=_decode_octets)
+    try:
+        return msgspec.json.decode(text, type=kind, dec_hook=_decode_octets)
+    except RecursionError:  # also in a field that nobody reads
+        raise ValueError("nested too deep") from None
 
 
 def encode(value: object) -> bytes:

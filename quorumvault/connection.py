@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID  # noqa: TC003 - msgspec reads the annotations
 
 import jwt
-import msgspec
 from msgspec import Struct
 
 from quorumvault._core import Endpoint
+from quorumvault._wire import decode
 from quorumvault.errors import VaultError
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def load(path: Path) -> Reach:
     """
     text = _read(path, "connection file")
     try:
-        connection = msgspec.json.decode(text, type=Connection)
-    except msgspec.DecodeError as error:
+        connection = decode(Connection, text)
+    except ValueError as error:
         raise ConnectionFileError(f"the connection file {path} is malformed: {error}") from error
     if connection.tenant is None:
         raise ConnectionFileError(
@@ -126,3 +126,5 @@ def _read(path: Path, what: str) -> bytes:
             return file.read(MAX_CONNECTION_BYTES)
     except OSError as error:
         raise ConnectionFileError(f"cannot read the {what} {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConnectionFileError(f"the name of the {what} is none ({error})") from error

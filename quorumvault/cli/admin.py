@@ -58,7 +58,7 @@ class Access:
                 "give the connection file of a running cluster with --connection",
                 Exit.USAGE,
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             missing = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise Failure(
                 f"{path} is not a connection file with admin access ({missing}); use the demo's, "
@@ -79,7 +79,7 @@ class Access:
             parsed = json.loads(body)
         except urllib.error.URLError as error:
             return Unreachable(str(error.reason))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             return Unreachable(str(error) or type(error).__name__)
         return parsed if isinstance(parsed, dict) else Unreachable("the answer is not an object")
 

@@ -329,7 +329,7 @@ def _token_owner(token: str) -> tuple[str, str]:
     try:
         payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
         claims = msgspec.json.decode(payload, type=_Claims)
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, RecursionError) as error:
         raise typer.BadParameter("--token-file does not hold a JWT with iss and sub") from error
     return claims.iss, claims.sub
 

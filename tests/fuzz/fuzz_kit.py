@@ -41,19 +41,28 @@ def fuzz(examples: int) -> settings:
     )
 
 
+def judged(
+    decode: Callable[[Any], Any],
+    refusals: type[Exception] | tuple[type[Exception], ...],
+    data: Any,
+) -> tuple[Any, Exception | None]:
+    """(value, None), or (None, the documented refusal); any other exception fails the test."""
+    began = time.thread_time()
+    try:
+        return decode(data), None
+    except refusals as refusal:
+        return None, refusal
+    finally:
+        assert time.thread_time() - began < CPU_S
+
+
 def decoded(
-    decode: Callable[[bytes], Any],
+    decode: Callable[[Any], Any],
     refusals: type[Exception] | tuple[type[Exception], ...],
     data: Any,
 ) -> Any:
-    """The value, or None for the documented refusal; any other exception is the test's failure."""
-    began = time.thread_time()
-    try:
-        return decode(data)
-    except refusals:
-        return None
-    finally:
-        assert time.thread_time() - began < CPU_S
+    """The value, or None for the documented refusal."""
+    return judged(decode, refusals, data)[0]
 
 
 # ------------------------------------------------------------------ valid values from types
@@ -238,7 +247,7 @@ def foreign_msgpack(whole: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]
 
 # ------------------------------------------------------------------ JSON
 
-DEEP = [b"[" * 20_000, b'{"a":' * 20_000, b'{"a":' + b"[" * 20_000]
+DEEP = [b"[" * 3000, b'{"a":' * 3000, b'{"a":' + b"[" * 3000]
 
 
 def foreign_json(trees: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
@@ -249,7 +258,7 @@ def foreign_json(trees: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
 
     whole = trees.map(dump)
     members = st.sampled_from([
-        b'"x":1', b'"x":' + b"[" * 5000 + b"]" * 5000, b'"x":' + b"9" * 5000, b'"x":1e999',
+        b'"x":1', b'"x":' + b"[" * 3000 + b"]" * 3000, b'"x":' + b"9" * 5000, b'"x":1e999',
         b'"x":"\\ud800"', b'"\\ud800":1', b'"\xff":1', b'"x":NaN', b'"":{"":{}}',
     ])  # fmt: skip
 

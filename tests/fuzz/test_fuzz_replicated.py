@@ -135,7 +135,7 @@ CODECS = {
 
 
 @pytest.mark.parametrize("name", CODECS)
-@fuzz(120)
+@fuzz(72)
 @given(data=st.data())
 def test_a_decoder_of_the_cluster_refuses_or_understands_to_the_last_byte(name, data):
     codec = CODECS[name]
@@ -155,7 +155,7 @@ def test_what_is_encoded_here_is_decoded_here(name):
     codec = CODECS[name]
     taken = []
 
-    @fuzz(20)
+    @fuzz(60)
     @given(codec.whole)
     def each(whole):
         value = decoded(codec.decode, codec.refusals, whole)
@@ -211,7 +211,7 @@ def test_text_that_is_not_utf8_is_refused_like_any_other_malformed_frame(decode,
 # ------------------------------------------------------------------ plain layouts
 
 
-@fuzz(100)
+@fuzz(60)
 @given(st.one_of(st.binary(max_size=64), st.binary(min_size=32, max_size=32)))
 def test_a_state_hash_is_thirty_two_bytes_or_refused(data):
     value = decoded(decode_hash, ValueError, data)
@@ -228,7 +228,7 @@ def joined(pairs: list[tuple[int, bytes]]) -> bytes:
     return b"".join(link_wire.head(channel, payload) + payload for channel, payload in pairs)
 
 
-@fuzz(300)
+@fuzz(180)
 @given(st.one_of(FRAMES.map(joined), st.binary(max_size=60), spoiled(FRAMES.map(joined))))
 def test_a_link_message_is_whole_frames_or_refused(data):
     pairs = decoded(lambda d: list(link_wire.frames(d)), link_wire.WireError, data)
@@ -278,7 +278,7 @@ PAIRS = st.lists(
 )
 
 
-@fuzz(200)
+@fuzz(120)
 @given(PAIRS, st.data())
 def test_a_snapshot_file_is_what_its_manifest_says_or_refused(pairs, data):
     file = snapshot(pairs)
@@ -300,7 +300,7 @@ def test_a_snapshot_file_is_what_its_manifest_says_or_refused(pairs, data):
 MACS = Macs(bytes(32))
 
 
-@fuzz(200)
+@fuzz(120)
 @given(st.sampled_from(ALL_TABLES), st.binary(max_size=43), st.binary(max_size=80), st.data())
 def test_a_stored_value_opens_only_as_it_was_written(table, key, value, data):
     stored = MACS.mac(table, key, value) + value
@@ -314,7 +314,7 @@ def test_a_stored_value_opens_only_as_it_was_written(table, key, value, data):
             MACS.open(table, key + b"\0", stored)
 
 
-@fuzz(100)
+@fuzz(60)
 @given(st.one_of(st.none(), st.binary(max_size=60)))
 def test_a_store_of_another_format_is_told_apart(stored):
     with pytest.raises(StoreError):
