@@ -1,24 +1,29 @@
 """Handing leadership over: all at once when draining or out of room, one by one to spread it.
 
 Spreading is slow on purpose: only to the shard's preferred seat, only when that peer has been
-healthy for half a minute and is nearly matched, one transfer at a time.
+healthy for half a minute and is nearly matched, one transfer at a time. A peer that this leader
+hears well may still be heard by too few others to win: each try then costs an election and gains
+nothing, so a peer that was asked in vain is left alone for long.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cluster.core import LEADER
 from cluster.elections import best_heir, nearly_matched, preferred_node
 from cluster.giving import heard_giver
-from cluster.limits import DRAIN_NS, SPREAD_HEALTHY_NS, SPREAD_PERIOD_NS
+from cluster.limits import DRAIN_NS, SECOND, SPREAD_HEALTHY_NS, SPREAD_PERIOD_NS
 from cluster.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.core import Core, Group
-    from cluster.types import NodeId
+    from cluster.types import NodeId, ShardId
+
+SPREAD_AGAIN_NS: Final = 600 * SECOND
+"""Before a seat that was asked and did not come to lead is asked once more."""
 
 
 class Leadership:
@@ -29,6 +34,8 @@ class Leadership:
         self._drained: Callable[[], None] | None = None
         self._drain_until: int | None = None
         self._next_spread = 0
+        self._asked: dict[ShardId, int] = {}
+        """When a shard's preferred seat was asked to lead it and has not led it since."""
 
     def drain(self, done: Callable[[], None]) -> None:
         """Begin to hand everything over; `done` when nothing is led, or after 5 s."""
@@ -74,11 +81,17 @@ class Leadership:
     def _spread(self, now: int) -> None:
         for group in self._core.groups:
             wanted = preferred_node(group.shard, self._core.shape.seats)
+            if group.leader == wanted:
+                self._asked.pop(group.shard, None)
             if group.role != LEADER or wanted == self._core.shape.node_id:
+                continue
+            asked = self._asked.get(group.shard)
+            if asked is not None and now - asked < SPREAD_AGAIN_NS:
                 continue
             if self._healthy(group, wanted, now):
                 status = self._core.raft.status(group.shard)
                 if nearly_matched(status, wanted) and not status.transferring_to:
+                    self._asked[group.shard] = now
                     self._core.raft.transfer_leader(group.shard, wanted)
                     return
 
