@@ -38,26 +38,41 @@ class HostStopped(Exception):  # noqa: N818 - it says what happened, and the nod
 
 
 class Shape(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the host needs of cluster.json, and who it is."""
+    """What the host needs of cluster.json ("the book"), and who it is."""
 
     cluster_id: UUID
     node_id: NodeId
     seats: Mapping[NodeId, Seat]
-    """Every founding node; all are voters."""
+    """The members, one per seat: what the configuration of every shard is to become."""
     shards: int
     limit: int
     grace_s: float
     threshold: int
+    founders: tuple[NodeId, ...]
+    """The members at the creation, ascending: the voters that every shard began with."""
+    retired: Mapping[NodeId, NodeId]
+    """Every replaced node, and who took its seat from it. None of them ever comes back."""
+    revision: int
+    """Of the book: +1 with each replacement."""
 
     @classmethod
     def of(cls, cluster: ClusterFile, node_id: NodeId) -> Shape:
         """The shape of a cluster file as node `node_id` sees it.
 
+        A retired node gets one too: with it, boot refuses and a running host stops, and both say
+        who replaced it.
+
         Raises:
-            ClusterFileError: no node has this id.
+            ClusterFileError: no node has, or ever had, this id.
 
         """
-        cluster.node(node_id)
+        retired = {
+            gone: successor
+            for gone in sorted(cluster.retired_ids())
+            if (successor := cluster.successor(gone)) is not None
+        }
+        if node_id not in retired:
+            cluster.node(node_id)
         return cls(
             cluster_id=cluster.cluster_id,
             node_id=node_id,
@@ -66,6 +81,24 @@ class Shape(Struct, frozen=True, forbid_unknown_fields=True):
             limit=cluster.limit,
             grace_s=float(cluster.grace_s),
             threshold=cluster.threshold,
+            founders=cluster.founders(),
+            retired=retired,
+            revision=cluster.revision,
+        )
+
+    @property
+    def majority(self) -> int:
+        """More than half of the seats."""
+        return len(self.seats) // 2 + 1
+
+    def retirement(self) -> str | None:
+        """The one line with which this node ends if the book retired it; None if it is a member."""
+        successor = self.retired.get(self.node_id)
+        if successor is None:
+            return None
+        return (
+            f"node {self.node_id} was replaced by node {successor} (revision {self.revision} of"
+            " cluster.json): shut this one down and destroy its HSM keys"
         )
 
 
@@ -172,6 +205,13 @@ class GroupReport(Struct, frozen=True):
     """Leader only: entries that each peer is behind."""
     catching_up: bool
     """A snapshot is being fetched or staged."""
+    voters: tuple[NodeId, ...]
+    """As applied here, ascending."""
+    learners: tuple[NodeId, ...]
+    revision: int
+    """Highest revision of cluster.json that an applied change of members carried; 0: none yet."""
+    ledger_complete: bool
+    """This node may give attempt shares here: a founder, or its ledger was merged, durably."""
 
 
 class PeerReport(Struct, frozen=True):
@@ -220,6 +260,8 @@ class HostStatus(Struct, frozen=True):
     """Everything that admin, console, metrics and tests may see. No secrets in it."""
 
     node_id: NodeId
+    revision: int
+    """Of the cluster.json that this node has adopted."""
     incarnation: int
     stepping: bool
     """False until two other voters returned this node's marks, and while not stamped."""
@@ -311,6 +353,20 @@ class VaultHost(Protocol):
 
     def set_room(self, room: Room) -> None:
         """The disk has room again, is short of it, or nearly full."""
+        ...
+
+    def adopt(self, shape: Shape) -> None:
+        """Go on with a newer book: peers of new members come, those of retired ones go.
+
+        Call it when links to the new members may come up (before the first `on_link_up` of one)
+        and the links of the retired ones are cut. The same book again changes nothing.
+
+        Raises:
+            HostStopped: the book retired this very node.
+            InvariantError: another vault or node, an older book, or a different one of the same
+                revision: check with `cluster_file.extends` before.
+
+        """
         ...
 
     def status(self) -> HostStatus:

@@ -97,6 +97,9 @@ def boot(store: ReadView, stamp_data: bytes, shape: Shape) -> BootState:
         BootRefused: with the line to print; the node must not start.
 
     """
+    retirement = shape.retirement()
+    if retirement is not None:
+        raise BootRefused(retirement)
     try:
         stamp = decode_stamp(stamp_data)
     except StampError as error:
@@ -128,7 +131,7 @@ def _found(store: ReadView, stamp: Stamp, shape: Shape) -> BootState:
             f"the data directory is empty, but node {shape.node_id} has run before (incarnation"
             f" {stamp.incarnation}): its votes and ledger are lost; replace it under a new node id"
         )
-    row = founding_group(tuple(sorted(shape.seats)))
+    row = founding_group(shape.founders, ledger=shape.node_id in shape.founders)
     return BootState(
         founding=True,
         incarnation=1,

@@ -46,8 +46,12 @@ class Group:
         self.applied_term = row.applied_term
         self.truncated_index = row.truncated_index
         self.truncated_term = row.truncated_term
-        self.voters = row.voters
-        self.learners = row.learners
+        self.voters = tuple(NodeId(node) for node in row.voters)
+        self.learners = tuple(NodeId(node) for node in row.learners)
+        self.revision = row.revision
+        """Highest revision of cluster.json that an applied change of members carried."""
+        self.ledger = row.ledger
+        """This node's ledger of the shard is complete."""
         self.last_index, self.last_term = state.last
         self.log_bytes = sum(len(entry[3]) for entry in state.entries)
         self.role = FOLLOWER
@@ -55,6 +59,8 @@ class Group:
         # ---- as the disk has it
         self.durable: TermVote = (row.term, row.vote)
         self.durable_applied = row.applied
+        self.durable_ledger = row.ledger
+        """…and that is on disk: only then may attempt shares be given."""
         self.mark = self.mark_now()
         """The durable mark."""
         self.told = self.mark
@@ -101,6 +107,8 @@ class Group:
             slot,
             records,
             state_hash,
+            self.revision,
+            self.ledger,
         )
 
 
@@ -127,11 +135,20 @@ class Peer:
         self.hsm = False
         self.draining = False
         self.giver = b""
+        self.ledger = b""
 
     def gives(self, shard: int) -> bool:
         """Its last beat says that it is a share-giver of the shard."""
-        byte = shard >> 3
-        return byte < len(self.giver) and bool(self.giver[byte] >> (shard & 7) & 1)
+        return _bit(self.giver, shard)
+
+    def has_ledger(self, shard: int) -> bool:
+        """Its last beat says that its ledger of the shard is complete."""
+        return _bit(self.ledger, shard)
+
+
+def _bit(bits: bytes, shard: int) -> bool:
+    byte = shard >> 3
+    return byte < len(bits) and bool(bits[byte] >> (shard & 7) & 1)
 
 
 @dataclass(slots=True)
@@ -152,11 +169,6 @@ class Core:
     room: Room = Room.ENOUGH
     """What the disk has left: SHORT leads nothing, FULL takes no entries."""
     alarms: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ALARMS))
-
-    @property
-    def majority(self) -> int:
-        """Votes that decide; also 1 + the marks that open the gate."""
-        return len(self.shape.seats) // 2 + 1
 
     def now(self) -> int:
         """Monotonic nanoseconds."""

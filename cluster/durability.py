@@ -42,7 +42,7 @@ class Durability:
         """Shards whose row goes into it."""
         self._unpersisted: list[tuple[int, int]] = []
         self._advance: list[tuple[int, int]] = []
-        self._in_flight: list[tuple[Group, TermVote, int, ShardMark]] | None = None
+        self._in_flight: list[tuple[Group, TermVote, int, ShardMark, bool]] | None = None
         self._since = 0
         self._lazy_since: int | None = None
         self._must_sync = False
@@ -95,7 +95,8 @@ class Durability:
             records = core.overlay.shards[shard]
             row = group.row(records.slot, records.count, statehash.encode_hash(records.hash))
             batch.put("group", group_key(group.shard), encode_row(row))
-            in_flight.append((group, (group.term, group.vote), group.applied, group.mark_now()))
+            term_vote = (group.term, group.vote)
+            in_flight.append((group, term_vote, group.applied, group.mark_now(), group.ledger))
         core.overlay.write(batch)
         self._memory.write(batch)
         self.dirty = set()
@@ -111,9 +112,10 @@ class Durability:
     def _durable(self) -> None:
         check(self._in_flight is not None, "disk: a batch was reported durable that was not given")
         in_flight, self._in_flight = self._in_flight or [], None
-        for group, term_vote, applied, mark in in_flight:
+        for group, term_vote, applied, mark, ledger in in_flight:
             group.durable = term_vote
             group.durable_applied = applied
+            group.durable_ledger = ledger
             group.mark = mark
         self._complete()
         self._on_durable(self._core.overlay.drop())

@@ -17,7 +17,15 @@ from cluster.types import InvariantError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.api import Giver, HostStatus, Proposal, ProposalResult, ShareVerdict, VaultHost
+    from cluster.api import (
+        Giver,
+        HostStatus,
+        Proposal,
+        ProposalResult,
+        Shape,
+        ShareVerdict,
+        VaultHost,
+    )
     from cluster.commands import Command
     from cluster.ledger import LedgerRow
     from cluster.record import Record
@@ -148,6 +156,11 @@ class FailStop:
     def set_room(self, room: Room) -> None:
         """See VaultHost."""
         self.run(self._host.set_room, room)
+        self._wake()
+
+    def adopt(self, shape: Shape) -> None:
+        """See VaultHost."""
+        self.run(self._host.adopt, shape)
         self._wake()
 
     def status(self) -> HostStatus:

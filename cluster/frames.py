@@ -70,6 +70,9 @@ class Welcome(Struct, frozen=True, array_like=True, tag=2, forbid_unknown_fields
     incarnation: U64
     """The highest known before this Hello; 0 for none."""
     marks: Annotated[list[ShardMark], Meta(max_length=256)]
+    voter: bool = True
+    """The sender is a voter of every shard: only then its memory opens a gate. One that just
+    joined has nothing to remember yet."""
 
 
 class RaftMessages(Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=True):
@@ -137,6 +140,8 @@ class Beat(Struct, frozen=True, array_like=True, tag=9, forbid_unknown_fields=Tr
     """It leads nothing: on its way out, or short of disk space."""
     giver: Annotated[bytes, Meta(max_length=32)]
     """Bit shard%8 of byte shard//8: share-giver of that shard."""
+    ledger: Annotated[bytes, Meta(max_length=32)] = b""
+    """Likewise: the sender's ledger of that shard is complete."""
 
 
 class Pong(Struct, frozen=True, array_like=True, tag=10, forbid_unknown_fields=True):
@@ -153,6 +158,23 @@ class SnapshotProgress(Struct, frozen=True, array_like=True, tag=11, forbid_unkn
     state: State
 
 
+class LedgerAsk(Struct, frozen=True, array_like=True, tag=12, forbid_unknown_fields=True):
+    """From a node that joined: your ledger rows of this shard, if your ledger is complete."""
+
+    shard: ShardNumber
+
+
+class LedgerOffer(Struct, frozen=True, array_like=True, tag=13, forbid_unknown_fields=True):
+    """Answer to a LedgerAsk: a file of rows, to be fetched like a snapshot."""
+
+    shard: ShardNumber
+    name: Name
+    index: U64
+    """The sender's durable applied index, of the same read transaction as the rows."""
+    size: U64
+    sha256: Id32
+
+
 Item = (
     Hello
     | Welcome
@@ -165,6 +187,8 @@ Item = (
     | Beat
     | Pong
     | SnapshotProgress
+    | LedgerAsk
+    | LedgerOffer
 )
 
 

@@ -33,8 +33,17 @@ def giver_bits(core: Core, *, doubt: bool) -> bytes:
     bits = bytearray((core.shape.shards + 7) // 8)
     if core.hsm and not doubt:
         for group in core.groups:
-            if core.shape.node_id in group.voters:
+            if core.shape.node_id in group.voters and group.durable_ledger:
                 bits[group.shard >> 3] |= 1 << (group.shard & 7)
+    return bytes(bits)
+
+
+def ledger_bits(core: Core) -> bytes:
+    """For the beat: the shards of which this node's ledger is complete."""
+    bits = bytearray((core.shape.shards + 7) // 8)
+    for group in core.groups:
+        if group.durable_ledger:
+            bits[group.shard >> 3] |= 1 << (group.shard & 7)
     return bytes(bits)
 
 

@@ -45,6 +45,16 @@ class Hashes:
         """Indexes ahead at which a peer wants to compare."""
         self.outgoing: list[HashPoint] = []
 
+    def adopt(self, peers: Iterable[NodeId]) -> None:
+        """These are the others now; what retired ones said is forgotten."""
+        now = tuple(peers)
+        for gone in set(self._peers) - set(now):
+            for point in self._said_from[gone]:
+                self._said.get(point, {}).pop(gone, None)
+        self._peers = now
+        self._needed = (len(now) + 1) // 2
+        self._said_from = {peer: self._said_from.get(peer, []) for peer in now}
+
     @property
     def doubt(self) -> bool:
         """A contradiction is not settled."""

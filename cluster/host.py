@@ -12,24 +12,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster import giving
-from cluster.api import Counters, HostStatus, NotAGiver, ProposalResult, Shape
+from cluster import book, giving
+from cluster.api import Counters, HostStatus, HostStopped, NotAGiver, ProposalResult, Shape
 from cluster.commands import Barrier, Command, Expire, encode_command
 from cluster.compaction import Compaction
 from cluster.core import LEADER, Core, Group, Peer
 from cluster.durability import Durability
 from cluster.elections import Slots
-from cluster.giving import giver_bits
+from cluster.giving import giver_bits, ledger_bits
 from cluster.grace import Grace
 from cluster.hashes import Hashes
 from cluster.leadership import Leadership
-from cluster.limits import GRACE_PERIOD_NS, HASH_PERIOD_NS, PROPOSER_DEADLINE_S, SECOND
+from cluster.ledger_giver import LedgerGiver
+from cluster.ledger_join import LedgerJoin
+from cluster.limits import (
+    GRACE_PERIOD_NS,
+    HASH_PERIOD_NS,
+    PROPOSER_DEADLINE_S,
+    RECONCILE_NS,
+    SECOND,
+)
 from cluster.machine import Machine
 from cluster.marks import Gate, Memory
 from cluster.overlay import Overlay, ShardRecords
 from cluster.proposals import Proposals, Waiter
 from cluster.raft_start import raft_from
 from cluster.readies import Readies
+from cluster.reconcile import Reconcile
 from cluster.record import Record, Rules
 from cluster.report import status
 from cluster.room import Room
@@ -84,7 +93,7 @@ class Host:
         self._durability = Durability(core, self._memory, self._on_durable)
         self._durability.incarnation = state.incarnation
         nonce = ports.random.randbytes(NONCE_BYTES)
-        self._gate = Gate(nonce, [group.mark for group in groups], core.majority - 1)
+        self._gate = Gate(nonce, [group.mark for group in groups], shape.majority - 1)
         self._hashes = Hashes(peers, shape.shards)
         self._proposals = Proposals(shape.shards, self._call_later)
         self._routing = Routing(core, self._proposals, state.incarnation)
@@ -93,6 +102,9 @@ class Host:
         self._leadership = Leadership(core)
         self._sender = SnapshotSender(core)
         self._stager = SnapshotStager(core, self._rules, self._durability)
+        self._reconcile = Reconcile(core, self._sender)
+        self._ledger_giver = LedgerGiver(core)
+        self._join = LedgerJoin(core, self._rules, self._durability)
         self._compaction = Compaction(core, self._durability, self._sender)
         self._talk = Talk(core, self, nonce, state.incarnation)
         self._watchers = Watchers(self._call_later)
@@ -105,6 +117,8 @@ class Host:
             self._routing,
             self._sender,
             self._stager,
+            self._reconcile,
+            self._join,
             self._grace,
             self._watchers,
             self._talk,
@@ -113,7 +127,7 @@ class Host:
         self._speaking = False
         self._stopped = False
         self._tick_due = False
-        self._next_hash = self._next_grace = self._next_second = 0
+        self._next_hash = self._next_grace = self._next_second = self._next_reconcile = 0
         self._last_grace = 0
 
     # ------------------------------------------------------------ start
@@ -182,6 +196,7 @@ class Host:
                 if group.role == LEADER:
                     self._core.raft.report_unreachable(group.shard, peer)
         self._sender.lost(peer)
+        self._join.lost(peer)
         self._core.ports.wake()
 
     def on_tick(self) -> None:
@@ -207,6 +222,7 @@ class Host:
             if self._gate.open and not self._durability.busy:
                 if core.room is not Room.FULL:
                     self._stager.pump()
+                    self._join.pump()
                 self._routing.append()
                 self._readies.take_all(now)
                 self._durability.finish(now)
@@ -243,12 +259,17 @@ class Host:
                 self._slots.apply(group.shard, group.term, reluctant=reluctant)
         self._proposals.on_time(now)
         self._leadership.on_time(now)
-        self._talk.beat(now, giver_bits(core, doubt=self._in_doubt()))
+        self._talk.beat(now, giver_bits(core, doubt=self._in_doubt()), ledger_bits(core))
         if self._durability.stamp_due(now):
             self._durability.stamp()
         if self._gate.open:
             self._sender.on_time(now)
             self._stager.on_time(now)
+            self._join.on_time(now)
+            if now >= self._next_reconcile:
+                self._next_reconcile = now + RECONCILE_NS
+                self._reconcile.on_time(now)
+                self._ledger_giver.on_time(now)
             if now >= self._next_grace:
                 self._count_grace(now)
             if now >= self._next_second:
@@ -349,7 +370,8 @@ class Host:
         return giving.verdict(self._core, self._rules, shard, record_id, era, attempt_id)
 
     def _gives(self, shard: ShardId) -> bool:
-        voter = self._shape.node_id in self._core.groups[shard].voters
+        group = self._core.groups[shard]
+        voter = self._shape.node_id in group.voters and group.durable_ledger
         return voter and self._core.hsm and not self._in_doubt() and not self._stopped
 
     def _why_no_giver(self) -> str:
@@ -359,7 +381,7 @@ class Host:
             return "a state hash is contradicted"
         if self._core.room is Room.FULL:
             return "its disk is full"
-        return self._gate.waiting_for or "not a voter of the shard"
+        return self._gate.waiting_for or "not a voter of the shard with a complete ledger"
 
     def want_share(self, record_id: RecordId) -> None:
         """Make its ledger row durable with the next turn, if it is not."""
@@ -392,6 +414,27 @@ class Host:
             self._core.room = room
             self._hold()
             self._core.ports.wake()
+
+    def adopt(self, shape: Shape) -> None:
+        """Go on with a newer book."""
+        if not book.is_newer(self._shape, shape):
+            return
+        retirement = shape.retirement()
+        if retirement is not None:
+            raise HostStopped(retirement)
+        core = self._core
+        went, came = book.went_and_came(self._shape, shape)
+        for node in went:
+            self.on_link_down(node)
+            del core.peers[node]
+        for node in came:
+            core.peers[node] = Peer(node, shape.seats[node])
+        self._shape = core.shape = shape
+        self._memory.adopt(core.peers)
+        self._gate.adopt(core.peers)
+        self._hashes.adopt(core.peers)
+        self._next_reconcile = 0
+        core.ports.wake()
 
     def status(self) -> HostStatus:
         """A consistent picture."""
@@ -451,3 +494,13 @@ class Host:
     def stager(self) -> SnapshotStager:
         """Snapshots on their way in."""
         return self._stager
+
+    @property
+    def ledger_giver(self) -> LedgerGiver:
+        """Ledger rows on their way out, to a node that joins."""
+        return self._ledger_giver
+
+    @property
+    def join(self) -> LedgerJoin:
+        """Ledger rows on their way in, of a node that joins."""
+        return self._join

@@ -111,6 +111,23 @@ SPREAD_PERIOD_NS: Final = 5 * SECOND
 SPREAD_HEALTHY_NS: Final = 30 * SECOND
 SPREAD_LAG_ENTRIES: Final = 64
 GRACE_PERIOD_NS: Final = 250 * MS
+
+# ---- members
+RECONCILE_NS: Final = SECOND
+LEARNER_LAG_ENTRIES: Final = 64
+"""A learner so near to the end of the log counts as caught up: a busy shard never stands still."""
+LEARNER_STEADY_NS: Final = 2 * SECOND
+"""A learner must have been fit for so long before it votes: no voter that just looked in."""
+LEDGER_SHARDS_AT_ONCE: Final = 4
+"""Ledgers asked for at a time: the rows of a shard are in RAM, three times, until merged."""
+LEDGER_ANSWER_NS: Final = 60 * SECOND
+"""A peer asked for its rows has so long to have them here; then another one is asked."""
+LEDGER_AGAIN_NS: Final = 60 * SECOND
+"""A seat whose rows were refused is asked again so much later."""
+LEDGER_REUSE_NS: Final = 30 * SECOND
+"""A file of rows serves whoever asks within this time: asking often costs no disk."""
+LEDGER_KEEP_NS: Final = 120 * SECOND
+"""…and is removed after this: the fetch begins with the offer."""
 MAX_ALARMS: Final = 32
 
 check(ELECTION_TICKS > HEARTBEAT_TICKS, "limits: a follower must outwait several heartbeats")
@@ -122,4 +139,5 @@ check(
 check(MAX_ENTRY_BYTES < MAX_UNCOMMITTED_BYTES, "limits: one entry must fit into the window")
 check(LOG_KEEP_ENTRIES < LOG_CUT_ENTRIES, "limits: a cut must remove something")
 check(FRAME_BYTES * 2 < MAX_FRAME_BYTES, "limits: own frames must pass the peer's check")
+check(LEDGER_KEEP_NS > LEDGER_REUSE_NS, "limits: an offered file must still be there")
 check(GIVER_NS > 3 * BEAT_NS, "limits: one lost beat must not unmake a share-giver")

@@ -46,6 +46,8 @@ class Manifest(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_field
     sha256: Id32
     records: U64
     hash: Id32
+    revision: U64 = 0
+    """Of the members, which raft-rs carries beside it."""
 
 
 class SnapshotDamagedError(Exception):
@@ -101,7 +103,15 @@ def build(
     if records != row.records:
         raise SnapshotDamagedError(f"shard {shard}: {records} records, {row.records} expected")
     manifest = Manifest(
-        name, shard, row.applied, row.applied_term, size, digest.digest(), records, row.hash
+        name,
+        shard,
+        row.applied,
+        row.applied_term,
+        size,
+        digest.digest(),
+        records,
+        row.hash,
+        row.revision,
     )
     return manifest, row
 
@@ -116,7 +126,7 @@ def read(files: SnapshotFiles, name: str, manifest: Manifest) -> list[tuple[byte
     digest, size = hashlib.sha256(), 0
     records: list[tuple[bytes, bytes]] = []
     state = EMPTY_HASH
-    for record_id, value in _split(files, name, manifest.size):
+    for record_id, value in split(files, name, manifest.size, MAX_RECORD_BYTES):
         digest.update(record_id + u32(len(value)) + value)
         size += ID_BYTES + LENGTH_BYTES + len(value)
         state = statehash.add(state, record_id, value)
@@ -127,7 +137,15 @@ def read(files: SnapshotFiles, name: str, manifest: Manifest) -> list[tuple[byte
     return records
 
 
-def _split(files: SnapshotFiles, name: str, limit: int) -> Iterator[tuple[bytes, bytes]]:
+def split(
+    files: SnapshotFiles, name: str, limit: int, longest: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """(id, value) of a file of at most `limit` bytes, with values of at most `longest`.
+
+    Raises:
+        SnapshotDamagedError: it is longer, has a longer value, or ends within one.
+
+    """
     head = ID_BYTES + LENGTH_BYTES
     reader = files.open(name)
     try:
@@ -140,7 +158,7 @@ def _split(files: SnapshotFiles, name: str, limit: int) -> Iterator[tuple[bytes,
             at = 0
             while len(buffer) - at >= head:
                 length = int.from_bytes(buffer[at + ID_BYTES : at + head], "big")
-                if length > MAX_RECORD_BYTES:
+                if length > longest:
                     raise SnapshotDamagedError(f"snapshot file {name} has a record of {length} B")
                 if len(buffer) - at < head + length:
                     break

@@ -41,13 +41,18 @@ class Memory:
         self._dirty: set[NodeId] = set()
         self._shards = shards
 
-    def hello(self, peer: NodeId, hello: Hello) -> Welcome:
+    def adopt(self, peers: Iterable[NodeId]) -> None:
+        """These are the others now; what retired ones had durable matters no more."""
+        self._known = {peer: self._known.get(peer) or _Remembered(None) for peer in peers}
+        self._dirty &= self._known.keys()
+
+    def hello(self, peer: NodeId, hello: Hello, *, voter: bool = True) -> Welcome:
         """Answer a Hello with what was known before it, and remember it if it is acceptable."""
         known = self._known[peer]
         same = hello.incarnation == known.incarnation and hello.nonce == known.nonce
         accepted = same or hello.incarnation > known.incarnation
         marks = [known.marks[shard] for shard in sorted(known.marks)]
-        welcome = Welcome(hello.nonce, accepted, known.incarnation, marks)
+        welcome = Welcome(hello.nonce, accepted, known.incarnation, marks, voter)
         if accepted and not same:
             known.incarnation = hello.incarnation
             known.nonce = hello.nonce
@@ -111,6 +116,11 @@ class Gate:
         missing = self._needed - len(self._returned)
         return "" if self.open else f"marks of this node from {missing} more voters"
 
+    def adopt(self, peers: Iterable[NodeId]) -> None:
+        """Only these count now; what is open stays open."""
+        if not self.open:
+            self._returned &= set(peers)
+
     def welcome(self, peer: NodeId, welcome: Welcome) -> None:
         """Take one voter's answer.
 
@@ -130,7 +140,8 @@ class Gate:
             return
         for mark in welcome.marks:
             self._check(peer, mark)
-        self._returned.add(peer)
+        if welcome.voter:
+            self._returned.add(peer)
 
     def _check(self, peer: NodeId, mark: ShardMark) -> None:
         own = self._durable.get(mark.shard)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from cluster.durability import Durability
     from cluster.grace import Grace
     from cluster.hashes import Hashes
+    from cluster.ledger_join import LedgerJoin
     from cluster.machine import Machine
     from cluster.proposals import Proposals
+    from cluster.reconcile import Reconcile
     from cluster.routing import Routing
     from cluster.sending import SnapshotSender
     from cluster.staging import SnapshotStager
@@ -46,6 +48,8 @@ class Readies:
     _routing: Routing
     _sender: SnapshotSender
     _stager: SnapshotStager
+    _reconcile: Reconcile
+    _join: LedgerJoin
     _grace: Grace
     _watchers: Watchers
     _talk: Talk
@@ -68,6 +72,8 @@ class Readies:
             durability.dirty.add(group.shard)
         if ready.snapshot is not None:
             self._stager.install(group, ready.snapshot, self._hashes)
+            self._reconcile.changed(group)
+            self._join.installed(group.shard)
             self._machine.full[group.shard] = self._stager.full(group.shard)
             self._proposals.jumped(group.shard)
             durability.force()
@@ -119,8 +125,7 @@ class Readies:
                 if self._machine.apply_entry(shard, Index(index), data):
                     group.erase_index = index
             else:
-                voters, learners = self._core.raft.apply_conf_change(shard, kind, data)
-                group.voters, group.learners = tuple(voters), tuple(learners)
+                self._reconcile.apply(group, index, kind, data)
             group.applied, group.applied_term = index, term
             if self._hashes.due(shard, index):
                 self._hashes.reached(shard, index, encode_hash(records.hash), now)
@@ -158,6 +163,7 @@ class Readies:
         self._core.counters.commands_applied = machine.commands_applied
         if touched:
             self._stager.note_touched(touched)
+            self._join.note_touched(touched)
             self._watchers.notify(touched)
             if self._watchers.await_any(touched, self._core.overlay.ledger_changed):
                 self._durability.force()

@@ -31,6 +31,7 @@ def status(
     now = core.now()
     return HostStatus(
         node_id=core.shape.node_id,
+        revision=core.shape.revision,
         incarnation=durability.incarnation,
         stepping=not waiting_for,
         waiting_for=waiting_for,
@@ -70,6 +71,10 @@ def _group(core: Core, group: Group, hashes: Hashes, stager: SnapshotStager) -> 
         stamped=group.is_stamped,
         lags=lags,
         catching_up=stager.active(group.shard),
+        voters=group.voters,
+        learners=group.learners,
+        revision=group.revision,
+        ledger_complete=group.durable_ledger,
     )
 
 

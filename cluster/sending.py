@@ -67,7 +67,8 @@ class SnapshotSender:
     def _offer(self, shard: ShardId, manifest: Manifest, row: GroupRow) -> None:
         core = self._core
         group = core.groups[shard]
-        if group.role != LEADER or manifest.index < group.truncated_index:
+        outdated = (row.voters, row.learners) != (group.voters, group.learners)
+        if group.role != LEADER or manifest.index < group.truncated_index or outdated:
             core.ports.files.remove(manifest.name)  # raft asks again if it still needs one
             return
         self._withdraw(shard)
@@ -82,6 +83,16 @@ class SnapshotSender:
             row.learners,
         )
         core.ports.wake()
+
+    def members_changed(self, shard: ShardId) -> None:
+        """A snapshot from before is no use: raft-rs declines one that does not have the receiver.
+
+        Whoever was on its way to one is told to fail, and is offered the next.
+        """
+        self._withdraw(shard)
+        for key in [key for key in self._going if key[0] == shard]:
+            del self._going[key]
+            self._fail(*key)
 
     def _withdraw(self, shard: ShardId) -> None:
         offer = self._offers.pop(shard, None)

@@ -179,8 +179,8 @@ class SnapshotStager:
         self._tell(shard, stage.peer, stage.manifest, "failed")
 
     def _tell(self, shard: ShardId, leader: NodeId, manifest: Manifest, state: State) -> None:
-        peer = self._core.peers[leader]
-        if peer.connected:
+        peer = self._core.peers.get(leader)
+        if peer is not None and peer.connected:
             peer.outbox.add(SnapshotProgress(shard, manifest.name, state), 96)
 
     def on_time(self, now: int) -> None:
@@ -252,7 +252,9 @@ class SnapshotStager:
         group.log_bytes = 0
         group.erase_index = 0
         status = self._core.raft.status(shard)
-        group.voters, group.learners = tuple(status.voters), tuple(status.learners)
+        group.voters = tuple(NodeId(node) for node in status.voters)
+        group.learners = tuple(NodeId(node) for node in status.learners)
+        group.revision = max(group.revision, manifest.revision)
         self._durability.dirty.add(shard)
         hashes.forget(shard)
         self._installed[shard] = parsed.full

@@ -26,10 +26,9 @@ META_LEDGER: Final = b"ledger"
 RECORD_KEY_PREFIX_BYTES: Final = 3
 FIRST_INDEX: Final = 1
 FIRST_TERM: Final = 1
-"""Every founding node starts as if entry 1 of term 1, holding the founding ConfState, were applied
-and cut from the log. Five empty directories agree without a word; and a node that joins later with
-an empty log (last index 0) can only be served by a snapshot, never by a log that would hide the
-ConfState from it."""
+"""Every node starts as if entry 1 of term 1, holding the founding ConfState, were applied and cut
+from the log. Five empty directories agree without a word; and a node that joins later knows the
+ConfState that the log from entry 2 on goes on from."""
 
 
 class Identity(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=True):
@@ -65,6 +64,10 @@ class GroupRow(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_field
     """Which of the two record slots is the shard's; the other one is for staging a snapshot."""
     records: int
     hash: bytes
+    revision: int = 0
+    """Highest revision of cluster.json that an applied change of members carried."""
+    ledger: bool = True
+    """The ledger of this shard is complete: a founder's always, a joiner's once it is merged."""
 
 
 class MarkRow(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_fields=True):
@@ -88,8 +91,12 @@ decode_group = _group.decode
 decode_marks = _mark.decode
 
 
-def founding_group(voters: tuple[int, ...]) -> GroupRow:
-    """The row of a shard in an empty directory; see FIRST_INDEX for why it is not all zeros."""
+def founding_group(voters: tuple[int, ...], *, ledger: bool = True) -> GroupRow:
+    """The row of a shard in an empty directory; see FIRST_INDEX for why it is not all zeros.
+
+    `voters` are the founders, also in the directory of a node that joins later (`ledger` false):
+    it is none of them, so it cannot campaign, and the log or a snapshot tells it of itself.
+    """
     return GroupRow(
         term=FIRST_TERM,
         vote=0,
@@ -103,6 +110,7 @@ def founding_group(voters: tuple[int, ...]) -> GroupRow:
         slot=0,
         records=0,
         hash=encode_hash(EMPTY_HASH),
+        ledger=ledger,
     )
 
 

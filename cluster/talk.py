@@ -18,6 +18,8 @@ from cluster.frames import (
     FrameError,
     Hashes,
     Hello,
+    LedgerAsk,
+    LedgerOffer,
     Marks,
     Nack,
     Pong,
@@ -59,7 +61,9 @@ class Talk:
 
     def up(self, peer_id: NodeId, *, speaking: bool) -> None:
         """Our link to the peer can carry frames."""
-        peer = self._core.peers[peer_id]
+        peer = self._core.peers.get(peer_id)
+        if peer is None:
+            return  # retired meanwhile
         peer.connected = True
         peer.connected_since = self._core.now()
         peer.welcomed = False
@@ -69,7 +73,9 @@ class Talk:
 
     def down(self, peer_id: NodeId) -> None:
         """Our link to the peer is gone."""
-        peer = self._core.peers[peer_id]
+        peer = self._core.peers.get(peer_id)
+        if peer is None:
+            return
         peer.connected = False
         peer.rtt_ns = None
         peer.outbox.take(self._incarnation)
@@ -90,13 +96,13 @@ class Talk:
 
     # ---- out
 
-    def beat(self, now: int, giver: bytes) -> None:
+    def beat(self, now: int, giver: bytes, ledger: bytes) -> None:
         """Every 500 ms: how we are; and Hello again where nobody answered it."""
         if now < self._next_beat:
             return
         self._next_beat = now + BEAT_NS
         aside = self._core.draining or self._core.room is not Room.ENOUGH
-        beat = Beat(now, self._core.hsm, aside, giver)
+        beat = Beat(now, self._core.hsm, aside, giver, ledger)
         for peer in self._core.peers.values():
             if peer.connected:
                 if not peer.welcomed:
@@ -194,7 +200,9 @@ class Talk:
     def _on_hello(self, peer: Peer, hello: Hello) -> None:
         if hello.cluster_id != self._core.shape.cluster_id.bytes:
             raise FrameError("it belongs to another cluster")
-        welcome = self._host.memory.hello(peer.node_id, hello)
+        own = self._core.shape.node_id
+        voter = all(own in group.voters for group in self._core.groups)
+        welcome = self._host.memory.hello(peer.node_id, hello, voter=voter)
         peer.outbox.greet(welcome, 64 + 24 * len(welcome.marks))
         if not welcome.accepted:
             self._core.alarm(
@@ -221,17 +229,28 @@ class Talk:
                 self._on_hashes(peer, item, now)
             case Beat():
                 peer.beat_at = now
-                peer.hsm, peer.draining, peer.giver = item.hsm, item.draining, item.giver
+                peer.hsm, peer.draining = item.hsm, item.draining
+                peer.giver, peer.ledger = item.giver, item.ledger
                 peer.outbox.add(Pong(item.sent_ns))
             case Pong():
                 peer.rtt_ns = max(0, now - item.sent_ns)
-            case SnapshotProgress():
+            case SnapshotProgress() | LedgerAsk() | LedgerOffer():
                 self._check_shard(item.shard)
-                self._host.sender.progress(peer.node_id, item, now)
+                self._on_file(peer, item, now)
             case Hello() | Welcome():
                 raise FrameError("greetings are handled before")
             case _ as never:
                 assert_never(never)
+
+    def _on_file(
+        self, peer: Peer, item: SnapshotProgress | LedgerAsk | LedgerOffer, now: int
+    ) -> None:
+        if isinstance(item, SnapshotProgress):
+            self._host.sender.progress(peer.node_id, item, now)
+        elif isinstance(item, LedgerAsk):
+            self._host.ledger_giver.asked(peer, ShardId(item.shard), now)
+        else:
+            self._host.join.offered(peer, item)
 
     def _check_shard(self, shard: int) -> None:
         if shard >= len(self._core.groups):

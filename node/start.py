@@ -114,7 +114,7 @@ def open_node(path: Path) -> Opened:
         undo.callback(device.close)
         store = _store(directory, device, config)
         undo.callback(store.close)
-        shape = shape_of(cluster, entry)
+        shape = Shape.of(cluster, entry.id)
         try:
             state = boot(store, device.read_stamp(), shape)
         except BootRefused as error:
@@ -136,19 +136,6 @@ def open_node(path: Path) -> Opened:
             state=state,
             closing=undo.pop_all(),
         )
-
-
-def shape_of(cluster: ClusterFile, entry: NodeEntry) -> Shape:
-    """What the host needs of the cluster file."""
-    return Shape(
-        cluster_id=cluster.cluster_id,
-        node_id=entry.id,
-        seats={each.id: each.seat for each in cluster.nodes},
-        shards=cluster.shards,
-        limit=cluster.limit,
-        grace_s=cluster.grace_s,
-        threshold=cluster.threshold,
-    )
 
 
 def _check_certificate(path: Path, cluster: ClusterFile, entry: NodeEntry) -> None:

@@ -23,6 +23,7 @@ from cluster.types import InvariantError, NodeId
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chaos.sim.book import Book
     from chaos.sim.world import World
 
 P = ParamSpec("P")
@@ -53,6 +54,8 @@ class SimNode:
     def __init__(self, world: World, node_id: NodeId) -> None:
         self.world = world
         self.id = node_id
+        self.book = world.book
+        """The cluster.json of this machine."""
         self.store = SimStore()
         self.stamp = enrolment(CLUSTER, node_id)
         self.files: dict[str, bytes] = {}
@@ -99,7 +102,9 @@ class SimNode:
         self.stopped = None
         seed = f"{self.world.seed}/{self.id}/{self.life}"
         self.random = random.Random(seed)  # noqa: S311
-        shape = self.world.shape(self.id)
+        if self.id not in self.world.untold:
+            self.book = self.world.book
+        shape = self.book.shape(self.id)
         state = boot(self.store, self.stamp, shape)
         ports = Ports(
             clock=self.clock,
@@ -122,6 +127,11 @@ class SimNode:
         self.world.links_changed()
         self._tick()
         return self
+
+    def adopt(self, book: Book) -> None:
+        """A new cluster.json is on the disk, then the host goes on with it."""
+        self.book = book
+        self.running.adopt(book.shape(self.id))
 
     def crash(self) -> None:
         """SIGKILL or power cut: the batch in flight is there whole, or not at all."""
@@ -269,7 +279,7 @@ class SimNetwork:
     ) -> None:
         """Copy a peer's snapshot file."""
         node, world = self.node, self.node.world
-        data = world.nodes[from_node].files.get(name)
+        data = world.machines[from_node].files.get(name)
         if not world.connected(node.id, from_node) or data is None or len(data) > size:
             data = None
 

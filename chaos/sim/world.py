@@ -11,11 +11,12 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING
 
+from chaos.sim.book import Book
 from chaos.sim.node import SimNode
-from chaos.sim.units import CLUSTER, MS, SECOND
+from chaos.sim.units import MS, SECOND
 from chaos.sim.wild import wild
 from cluster.api import Applied, ProposalResult, Shape
-from cluster.types import NodeId, Seat, ShardId
+from cluster.types import NodeId, ShardId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,20 +74,47 @@ class World:
         self.moments: list[Callable[[SimNode, Moment, bytes | Batch], object]] = []
         """Told of every step of every node; see `chaos.sim.node.Moment`."""
         self.observe: list[Callable[[NodeId, NodeId, bytes], object]] = []
-        self.node_ids = tuple(NodeId(node) for node in range(1, nodes + 1))
+        self.book = Book.founded(nodes, shards, limit, grace_s)
+        """The newest cluster.json."""
+        self.untold: set[NodeId] = set()
+        """Nodes that nobody brings the newest book to, not even when they start."""
+        self.node_ids = self.book.founders
+        """The members, ascending."""
         self.nodes = {node: SimNode(self, node) for node in self.node_ids}
+        """The members' machines."""
+        self.machines = dict(self.nodes)
+        """Those of replaced nodes too."""
 
-    def shape(self, node_id: NodeId) -> Shape:
-        """The cluster as node `node_id` sees it."""
-        return Shape(
-            cluster_id=CLUSTER,
-            node_id=node_id,
-            seats={node: Seat(node) for node in self.node_ids},
-            shards=self.shards,
-            limit=self.limit,
-            grace_s=self.grace_s,
-            threshold=len(self.node_ids) // 2 + 1,
-        )
+    # ---- members
+
+    def shape(self, node_id: int) -> Shape:
+        """The cluster as node `node_id` sees it, by the book that it has."""
+        return self.machines[NodeId(node_id)].book.shape(NodeId(node_id))
+
+    def replace(self, old: int, *, tell: Iterable[int] | None = None) -> NodeId:
+        """Retire a member for a new node in its seat, which is not started yet; returns its id.
+
+        The new book goes to every node (to one that is down when it starts), or only to `tell`.
+        """
+        self.book, new = self.book.replaced(NodeId(old))
+        self.machines[new] = SimNode(self, new)
+        self.nodes = {node: self.machines[node] for node in sorted(self.book.seats)}
+        self.node_ids = tuple(self.nodes)
+        self.untold = set() if tell is None else set(self.machines) - {new, *map(NodeId, tell)}
+        for node in list(self.machines):
+            self.tell(node)
+        return new
+
+    def tell(self, node_id: int) -> None:
+        """Bring the newest book to a node, unless it is to stay without."""
+        machine = self.machines[NodeId(node_id)]
+        if machine.id not in self.untold and machine.host is not None:
+            machine.call(partial(machine.adopt, self.book))
+            self.links_changed()
+
+    def disks(self, node: int) -> list[SimStore]:
+        """Everything that ever was a disk of this node: for whoever asks what was durable."""
+        return [self.machines[NodeId(node)].store, *self.ghosts.get(node, ())]
 
     # ---- time
 
@@ -126,16 +154,17 @@ class World:
 
     def connected(self, a: NodeId, b: NodeId) -> bool:
         """Something can pass from a to b."""
-        up = self.nodes[a].up and self.nodes[b].up
-        return up and (a, b) not in self.cut_pairs
+        one, other = self.machines[a], self.machines[b]
+        known = a in other.book.seats and b in one.book.seats
+        return known and one.up and other.up and (a, b) not in self.cut_pairs
 
     def links_changed(self) -> None:
         """Take down links that cannot be, and let those come up that can."""
-        for a in self.node_ids:
-            for b in self.node_ids:
+        for a in self.machines:
+            for b in self.machines:
                 if a == b:
                     continue
-                lives = (a, self.nodes[a].life, b, self.nodes[b].life)
+                lives = (a, self.machines[a].life, b, self.machines[b].life)
                 want = self.connected(a, b)
                 for link in [link for link in self.links if link[0] == a and link[2] == b]:
                     if not want or link != lives:
@@ -143,16 +172,16 @@ class World:
                         self._down(link)
                 if want and lives not in self.links:
                     self.links.add(lives)
-                    self.nodes[a].soon(self._delay(), partial(self._up, a, b))
+                    self.machines[a].soon(self._delay(), partial(self._up, a, b))
 
     def _down(self, link: Lives) -> None:
-        node = self.nodes[link[0]]
+        node = self.machines[link[0]]
         if node.host is not None and link[1] == node.life:
             node.call(partial(node.host.on_link_down, link[2]))
 
     def _up(self, a: NodeId, b: NodeId) -> None:
         if self.connected(a, b):
-            self.nodes[a].running.on_link_up(b)
+            self.machines[a].running.on_link_up(b)
 
     def _delay(self) -> int:
         low, high = self.delay_ms
@@ -178,11 +207,11 @@ class World:
 
     def arrive(self, a: NodeId, b: NodeId, frame: bytes, arrival: int) -> None:
         """Hand a frame over at that time, unless its connection or its receiver is gone."""
-        lives = (self.nodes[a].life, self.nodes[b].life)
+        source, target = self.machines[a], self.machines[b]
+        lives = (source.life, target.life)
 
         def deliver() -> None:
-            target = self.nodes[b]
-            same = target.life == lives[1] and (self.late_frames or self.nodes[a].life == lives[0])
+            same = target.life == lives[1] and (self.late_frames or source.life == lives[0])
             if not same or not target.up or (a, b) in self.cut_pairs:
                 return
             if (a, b) in self.stalled:
@@ -198,8 +227,8 @@ class World:
         groups = [frozenset(side) for side in sides]
         self.cut_pairs = {
             (a, b)
-            for a in self.node_ids
-            for b in self.node_ids
+            for a in self.machines
+            for b in self.machines
             if a != b and not any(a in side and b in side for side in groups)
         }
         self.links_changed()

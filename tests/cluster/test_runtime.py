@@ -59,15 +59,7 @@ class VaultNode:
     async def start(self) -> None:
         mesh, root = self.vault.mesh, self.vault.root
         cluster = mesh.cluster
-        shape = Shape(
-            cluster_id=cluster.cluster_id,
-            node_id=self.node_id,
-            seats={entry.id: entry.seat for entry in cluster.nodes},
-            shards=cluster.shards,
-            limit=cluster.limit,
-            grace_s=cluster.grace_s,
-            threshold=cluster.threshold,
-        )
+        shape = Shape.of(cluster, self.node_id)
         self.store = Store.open(
             root / f"store{self.node_id}", bytes((self.node_id,)) * 32, map_bytes=1 << 28
         )

@@ -245,13 +245,13 @@ class TableHost:
         groups = tuple(
             GroupReport(
                 s, "follower", self.leader, 1, self.applied, self.applied, 1, self.applied, 0, 0,
-                "", True, {}, False,
+                "", True, {}, False, (1, 2, 3, 4, 5), (), 0, True,
             )
             for s in range(SHARDS)
         )  # fmt: skip
         peers = (PeerReport(NodeId(9), Seat(2), True, 1.5, 10.0, True, 4, False),)
         return HostStatus(
-            self.node_id, 1, True, "", True, False, groups, peers, True, (), Counters(), 0.0, 0
+            self.node_id, 0, 1, True, "", True, False, groups, peers, True, (), Counters(), 0.0, 0
         )
 
     def drain(self, done):

@@ -1,0 +1,269 @@
+"""A node that joins asks other seats for their ledgers and merges them into its own (I1).
+
+Until that is done and durable, shard by shard, it gives no attempt share and does not count as a
+share-giver: the node whose seat it has gave shares that only the others know of now. Rows come
+from `threshold` other seats whose own ledgers are complete; they are merged when this node has
+durably applied at least as much as each of them, in the same batch as the mark that says so. A
+crash on the way forgets what was collected, and it is asked for again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cluster import ledger_merge
+from cluster.frames import LedgerAsk
+from cluster.ledger import NO_ROW, decode_row
+from cluster.ledger_rows import Rows, RowsRefusedError, group_row, read, rows_of
+from cluster.limits import (
+    GIVER_NS,
+    LEDGER_AGAIN_NS,
+    LEDGER_ANSWER_NS,
+    LEDGER_SHARDS_AT_ONCE,
+    MAX_SNAPSHOT_BYTES,
+    SECOND,
+    SNAPSHOT_SPACE,
+)
+from cluster.manifest import SnapshotDamagedError
+from cluster.types import RecordId, Seat, ShardId
+from engines.identifiers import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cluster.core import Core, Peer
+    from cluster.durability import Durability
+    from cluster.frames import LedgerOffer
+    from cluster.ledger import LedgerRow
+    from cluster.ports import Store
+    from cluster.record import Rules
+    from cluster.types import NodeId
+
+
+@dataclass(slots=True)
+class _Asked:
+    node: NodeId
+    until: int
+    offered: bool = False
+
+
+@dataclass(slots=True)
+class _Said:
+    """One seat's rows, checked."""
+
+    index: int
+    rows: Rows
+
+
+@dataclass(slots=True)
+class _Joining:
+    """One shard."""
+
+    asked: dict[Seat, _Asked] = field(default_factory=dict)
+    said: dict[Seat, _Said] = field(default_factory=dict)
+    not_before: dict[Seat, int] = field(default_factory=dict)
+    """Seats that are not asked again yet."""
+    merging: bool = False
+    merged: list[tuple[RecordId, LedgerRow]] | None = None
+    """The rows that differ from our own, as they stood when the worker read them."""
+    touched: set[RecordId] = field(default_factory=set)
+    """Rows of ours that may have moved since."""
+    try_at: int = 0
+
+
+class LedgerJoin:
+    """The shards whose ledger is not complete here; none on a founding node."""
+
+    def __init__(self, core: Core, rules: Rules, durability: Durability) -> None:
+        self._core = core
+        self._rules = rules
+        self._durability = durability
+        self._shards = {group.shard: _Joining() for group in core.groups if not group.ledger}
+
+    # ---- asking
+
+    def on_time(self, now: int) -> None:
+        """Once a tick: ask whom is to be asked; merge what may be merged."""
+        for shard in sorted(self._shards)[:LEDGER_SHARDS_AT_ONCE]:
+            joining = self._shards[shard]
+            for seat in [seat for seat, asked in joining.asked.items() if asked.until <= now]:
+                del joining.asked[seat]
+            if len(joining.said) < self._core.shape.threshold:
+                self._ask(shard, joining, now)
+            elif not joining.merging and now >= joining.try_at:
+                self._begin(shard, joining, now)
+
+    def _ask(self, shard: ShardId, joining: _Joining, now: int) -> None:
+        missing = self._core.shape.threshold - len(joining.said) - len(joining.asked)
+        for peer in self._usable(shard, joining, now)[: max(0, missing)]:
+            joining.asked[peer.seat] = _Asked(peer.node_id, now + LEDGER_ANSWER_NS)
+            peer.outbox.add(LedgerAsk(shard))
+
+    def _usable(self, shard: ShardId, joining: _Joining, now: int) -> list[Peer]:
+        """Whom to ask next, nearest first."""
+
+        def distance(peer: Peer) -> tuple[float, Seat]:
+            return (float("inf") if peer.rtt_ns is None else peer.rtt_ns, peer.seat)
+
+        fresh = [
+            peer
+            for peer in self._core.peers.values()
+            if peer.connected
+            and peer.beat_at is not None
+            and now - peer.beat_at <= GIVER_NS
+            and peer.has_ledger(shard)
+            and peer.seat not in joining.asked
+            and peer.seat not in joining.said
+            and joining.not_before.get(peer.seat, 0) <= now
+        ]
+        return sorted(fresh, key=distance)
+
+    def lost(self, node: NodeId) -> None:
+        """The link to a peer is gone: another one may be asked at once."""
+        for joining in self._shards.values():
+            for seat in [seat for seat, asked in joining.asked.items() if asked.node == node]:
+                del joining.asked[seat]
+
+    # ---- their rows
+
+    def offered(self, peer: Peer, offer: LedgerOffer) -> None:
+        """A peer that was asked has a file."""
+        shard = ShardId(offer.shard)
+        joining = self._shards.get(shard)
+        asked = None if joining is None else joining.asked.get(peer.seat)
+        if joining is None or asked is None or asked.node != peer.node_id or asked.offered:
+            return
+        asked.offered = True
+        files = self._core.ports.files
+        if offer.size > MAX_SNAPSHOT_BYTES or offer.size * SNAPSHOT_SPACE > files.free_bytes():
+            self._core.alarm(
+                f"shard {shard}: no room for the {offer.size} bytes of node {peer.node_id}'s ledger"
+                f" rows: make {SNAPSHOT_SPACE} times as much free"
+            )
+            self._not_yet(joining, peer.seat)
+            return
+        file = f"in-{offer.name}"
+        self._core.ports.network.fetch_snapshot(
+            peer.node_id,
+            offer.name,
+            file,
+            size=offer.size,
+            done=lambda ok: self._fetched(joining, peer, offer, file, ok=ok),
+        )
+
+    def _fetched(
+        self, joining: _Joining, peer: Peer, offer: LedgerOffer, file: str, *, ok: bool
+    ) -> None:
+        core = self._core
+        if not ok:
+            self._not_yet(joining, peer.seat)
+            return
+        files, rules, shards = core.ports.files, self._rules, core.shape.shards
+
+        def checked(result: Rows | Exception) -> None:
+            files.remove(file)
+            if isinstance(result, Rows):
+                joining.asked.pop(peer.seat, None)
+                joining.said[peer.seat] = _Said(offer.index, result)
+            elif isinstance(result, (RowsRefusedError, SnapshotDamagedError, OSError)):
+                core.alarm(
+                    f"shard {offer.shard}: the ledger rows of node {peer.node_id} are refused:"
+                    f" {result}; another seat is asked"
+                )
+                self._not_yet(joining, peer.seat)
+            else:
+                raise result
+            core.ports.wake()
+
+        core.ports.worker.run(lambda: read(files, file, offer, rules, shards), checked)
+
+    def _not_yet(self, joining: _Joining, seat: Seat) -> None:
+        joining.asked.pop(seat, None)
+        joining.not_before[seat] = self._core.now() + LEDGER_AGAIN_NS
+
+    # ---- the merge
+
+    def _begin(self, shard: ShardId, joining: _Joining, now: int) -> None:
+        """Have the worker merge, from our durable rows."""
+        core = self._core
+        joining.merging = True
+        joining.try_at = now + SECOND
+        joining.touched = set(core.overlay.ledger_changed)
+        store, rules, shards = core.ports.store, self._rules, core.shape.shards
+        said = list(joining.said.values())
+
+        def merged(result: list[tuple[RecordId, LedgerRow]] | Exception | None) -> None:
+            if isinstance(result, Exception):
+                raise result
+            if result is None or not joining.merging:
+                joining.merging = False  # not applied so far yet, or a snapshot came between
+                return
+            joining.merged = result
+            core.ports.wake()
+
+        core.ports.worker.run(lambda: _merged(store, rules, shard, shards, said), merged)
+
+    def note_touched(self, records: Iterable[RecordId]) -> None:
+        """Commands of these records were applied."""
+        if self._shards:
+            for record_id in records:
+                joining = self._shards.get(ShardId(shard_of(record_id, self._core.shape.shards)))
+                if joining is not None and joining.merging:
+                    joining.touched.add(record_id)
+
+    def installed(self, shard: ShardId) -> None:
+        """A snapshot moved the ledger under the merge: begin it anew."""
+        joining = self._shards.get(shard)
+        if joining is not None:
+            joining.merging = False
+            joining.merged = None
+
+    def pump(self) -> None:
+        """Before the Readies of a turn, with no batch in flight: rows and mark into this one."""
+        for shard, joining in list(self._shards.items()):
+            if joining.merged is not None:
+                self._finish(shard, joining, joining.merged)
+
+    def _finish(
+        self, shard: ShardId, joining: _Joining, rows: list[tuple[RecordId, LedgerRow]]
+    ) -> None:
+        overlay = self._core.overlay
+        shards = self._core.shape.shards
+        for record_id, row in rows:
+            if record_id not in joining.touched:
+                stored = overlay.row(record_id)
+                overlay.put_row(record_id, row, None if stored is None else stored[1])
+        for record_id in sorted(joining.touched):
+            if shard_of(record_id, shards) != shard:
+                continue
+            stored = overlay.row(record_id)
+            own, old = (None, None) if stored is None else stored
+            others = [said.rows.get(record_id) for said in joining.said.values()]
+            row = ledger_merge.merge(self._rules, own, others)
+            if row != (own or NO_ROW):
+                overlay.put_row(record_id, row, old)
+        self._core.groups[shard].ledger = True
+        self._durability.dirty.add(shard)
+        self._durability.force()
+        del self._shards[shard]
+
+
+def _merged(
+    store: Store, rules: Rules, shard: ShardId, shards: int, said: list[_Said]
+) -> list[tuple[RecordId, LedgerRow]] | None:
+    """The rows that the merge changes; None while our durable applied index is below one of theirs.
+
+    Runs on a worker thread.
+    """
+    with store.reading() as view:
+        if group_row(view, shard).applied < max(each.index for each in said):
+            return None
+        own = {record_id: decode_row(value) for record_id, value in rows_of(view, shard, shards)}
+    changed: list[tuple[RecordId, LedgerRow]] = []
+    for record_id in sorted(own.keys() | {key for each in said for key in each.rows}):
+        mine = own.get(record_id, NO_ROW)
+        row = ledger_merge.merge(rules, mine, [each.rows.get(record_id) for each in said])
+        if row != mine:
+            changed.append((record_id, row))
+    return changed

@@ -1,0 +1,125 @@
+"""The next change of one shard's members: pure, one step at a time, towards the book (I1, I4, I8).
+
+`cluster.json` says who the members are; whoever leads a shard makes it so. There is no plan that
+could be lost half-way: each step follows from the book, the configuration as applied and who is
+heard now, so a new leader goes on where the last one stopped.
+
+1. Whoever the book does not have is removed, if the voters that stay can still decide.
+2. Then a member that is missing is added as a learner: it is sent the log, and does not count.
+3. Then a learner that has caught up, is heard, has its HSM and a complete ledger becomes a voter.
+
+Removing comes first: a node is replaced because it is gone, so nothing is lost by it, and no two
+voters ever have one seat. Every change carries its book's revision through the log. A leader whose
+book is older than one that the shard has seen proposes nothing: it would undo what it does not
+know of.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from cluster.types import MAX_COUNTER, NodeId
+from engines._engines import decode_conf_change, encode_conf_change
+from engines.encoding import u64
+
+if TYPE_CHECKING:
+    from cluster.api import Shape
+
+REVISION_BYTES: Final = 8
+
+
+class Kind(IntEnum):
+    """As the engine numbers them."""
+
+    ADD_VOTER = 0
+    REMOVE = 1
+    ADD_LEARNER = 2
+
+
+class Change(Struct, frozen=True):
+    """One change of one node; `revision` is that of the book which demands it."""
+
+    kind: Kind
+    node: NodeId
+    revision: int
+
+
+class Refrain(Struct, frozen=True):
+    """A change is due and must not be made now; the reason is for an operator."""
+
+    why: str
+
+
+class View(Struct, frozen=True):
+    """What the leader of a shard knows when it decides."""
+
+    shard: int
+    voters: tuple[NodeId, ...]
+    learners: tuple[NodeId, ...]
+    revision: int
+    """Highest one that an applied change of this shard carried."""
+    alive: frozenset[NodeId]
+    """This node and whoever is connected and was heard within two seconds."""
+    ripe: frozenset[NodeId]
+    """Learners that have been fit to vote for a while: see `cluster.reconcile`."""
+
+
+def next_change(book: Shape, view: View) -> Change | Refrain | None:
+    """Decide; None when the shard is as the book says, or waits for a learner."""
+    if book.revision < view.revision:
+        return Refrain(
+            f"this node's cluster.json is of revision {book.revision}, and shard {view.shard} has"
+            f" members by revision {view.revision}: hand this node the newest one"
+            " ('quorumvault member replace --sync')"
+        )
+    present = {*view.voters, *view.learners}
+    for node in sorted(present - book.seats.keys()):
+        return _remove(book, view, node)
+    for node in sorted(book.seats.keys() - present):
+        return Change(Kind.ADD_LEARNER, node, book.revision)
+    for node in sorted(view.ripe & set(view.learners)):
+        if _decide({*view.voters, node}, view.alive):
+            return Change(Kind.ADD_VOTER, node, book.revision)
+    return None
+
+
+def _remove(book: Shape, view: View, node: NodeId) -> Change | Refrain:
+    staying = set(view.voters) - {node}
+    if node in view.voters and not _decide(staying, view.alive):
+        heard = sorted(staying & view.alive)
+        return Refrain(
+            f"shard {view.shard}: node {node} is not removed yet: of the voters that stay"
+            f" ({_names(staying)}) only {_names(heard)} are heard, which is no majority; bring"
+            " another of them back"
+        )
+    return Change(Kind.REMOVE, node, book.revision)
+
+
+def _decide(voters: set[NodeId], alive: frozenset[NodeId]) -> bool:
+    return len(voters & alive) > len(voters) // 2
+
+
+def _names(nodes: set[NodeId] | list[NodeId]) -> str:
+    return ", ".join(str(node) for node in sorted(nodes)) or "none"
+
+
+# ------------------------------------------------------------------ in the log
+
+
+def encode_change(change: Change) -> bytes:
+    """The data of its log entry."""
+    return encode_conf_change([(change.kind, change.node)], u64(change.revision))
+
+
+def decode_change(kind: int, data: bytes) -> Change | None:
+    """The change of a committed entry of kind 1 or 2; None when no leader of ours made it."""
+    read = decode_conf_change(kind, data)
+    if read is None or len(read[2]) != REVISION_BYTES:
+        return None
+    revision = int.from_bytes(read[2], "big")
+    if revision >= MAX_COUNTER:
+        return None
+    return Change(Kind(read[0]), NodeId(read[1]), revision)

@@ -1,0 +1,152 @@
+"""Shards follow the book: what is due is proposed where this node leads, and applied everywhere.
+
+The thin side of `membership`: it gathers what the decision needs once a second, proposes, and
+applies committed changes. A leader speaks only when the HSM has its term, and only after an entry
+of its own term was applied here: by then it has seen every change that was ever committed before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.api import HostStopped
+from cluster.core import LEADER
+from cluster.limits import GIVER_NS, LEARNER_LAG_ENTRIES, LEARNER_STEADY_NS
+from cluster.membership import Change, Refrain, View, decode_change, encode_change, next_change
+from cluster.types import NodeId
+from engines._engines import ProposalDropped
+
+if TYPE_CHECKING:
+    from cluster.core import Core, Group
+    from cluster.sending import SnapshotSender
+
+REPLICATES = 1
+
+
+class Reconcile:
+    """Changes of members of all shards of one host."""
+
+    def __init__(self, core: Core, sender: SnapshotSender) -> None:
+        self._core = core
+        self._sender = sender
+        self._fit_since: dict[tuple[int, NodeId], int] = {}
+        """(shard, learner) -> since when it has been fit to vote, as the leader sees it."""
+
+    # ---- the leader's side
+
+    def on_time(self, now: int) -> None:
+        """Once a second."""
+        alive = self._alive(now)
+        for group in self._core.groups:
+            if group.role == LEADER and group.applied_term == group.term and group.is_stamped:
+                self._lead(group, alive, now)
+            else:
+                self._forget(group.shard)
+
+    def _lead(self, group: Group, alive: frozenset[NodeId], now: int) -> None:
+        if self._at_goal(group):
+            self._forget(group.shard)
+            return
+        view = View(
+            shard=group.shard,
+            voters=group.voters,
+            learners=group.learners,
+            revision=group.revision,
+            alive=alive,
+            ripe=self._ripe(group, alive, now),
+        )
+        match next_change(self._core.shape, view):
+            case Change() as change:
+                self._propose(group, change)
+            case Refrain(why):
+                self._core.alarm(why)
+            case None:
+                pass
+
+    def _at_goal(self, group: Group) -> bool:
+        """The usual case, at the cost of one comparison."""
+        return not group.learners and self._core.shape.seats.keys() == set(group.voters)
+
+    def _propose(self, group: Group, change: Change) -> None:
+        try:
+            self._core.raft.propose_conf_change(group.shard, encode_change(change))
+        except ProposalDropped:
+            return  # another one is under way, or a transfer: looked at again in a second
+        self._core.ports.wake()
+
+    def _alive(self, now: int) -> frozenset[NodeId]:
+        heard = {
+            peer.node_id
+            for peer in self._core.peers.values()
+            if peer.connected and peer.beat_at is not None and now - peer.beat_at <= GIVER_NS
+        }
+        return frozenset({self._core.shape.node_id, *heard})
+
+    def _ripe(self, group: Group, alive: frozenset[NodeId], now: int) -> frozenset[NodeId]:
+        fit = self._fit(group, alive)
+        since: dict[tuple[int, NodeId], int] = {
+            (group.shard, node): self._fit_since.get((group.shard, node), now) for node in fit
+        }
+        self._forget(group.shard)
+        self._fit_since.update(since)
+        return frozenset(
+            node for (_, node), start in since.items() if now - start >= LEARNER_STEADY_NS
+        )
+
+    def _fit(self, group: Group, alive: frozenset[NodeId]) -> set[NodeId]:
+        fit: set[NodeId] = set()
+        for number, matched, _, _, state in self._core.raft.status(group.shard).progress:
+            node = NodeId(number)
+            peer = self._core.peers.get(node)
+            caught_up = state == REPLICATES and matched + LEARNER_LAG_ENTRIES >= group.last_index
+            if node not in group.learners or node not in alive or peer is None:
+                continue
+            if caught_up and peer.hsm and peer.has_ledger(group.shard):
+                fit.add(node)
+        return fit
+
+    def _forget(self, shard: int) -> None:
+        for key in [key for key in self._fit_since if key[0] == shard]:
+            del self._fit_since[key]
+
+    # ---- every replica's side
+
+    def apply(self, group: Group, index: int, kind: int, data: bytes) -> None:
+        """Apply a committed change of members; one that no leader of ours made changes nothing.
+
+        Raises:
+            HostStopped: it removed this node.
+
+        """
+        change = decode_change(kind, data)
+        if change is None or change.revision < group.revision:
+            self._core.alarm(
+                f"shard {group.shard}, entry {index}: a change of members that no leader of this"
+                " version makes, or by a book older than the last one: nothing changed"
+            )
+            return
+        own = self._core.shape.node_id
+        was = own in group.voters or own in group.learners
+        voters, learners = self._core.raft.apply_conf_change(group.shard, kind, data)
+        group.voters = tuple(NodeId(node) for node in voters)
+        group.learners = tuple(NodeId(node) for node in learners)
+        group.revision = change.revision
+        if was and own not in group.voters and own not in group.learners:
+            raise HostStopped(
+                self._core.shape.retirement()
+                or f"node {own} was removed from shard {group.shard} by revision"
+                f" {change.revision} of cluster.json: it was replaced: shut this one down and"
+                " destroy its HSM keys"
+            )
+        self.changed(group)
+
+    def changed(self, group: Group) -> None:
+        """The members of a shard are others now, by the log or by a snapshot."""
+        self._sender.members_changed(group.shard)
+        shape = self._core.shape
+        if group.revision > shape.revision:
+            self._core.alarm(
+                f"this node's cluster.json is of revision {shape.revision}, and shard"
+                f" {group.shard} has members by revision {group.revision}: hand this node the"
+                " newest one ('quorumvault member replace --sync')"
+            )
