@@ -21,6 +21,7 @@ from cluster.types import NodeId, ShardId
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from chaos.sim.disk import SimStore
     from chaos.sim.node import Moment
     from cluster.commands import Command, Outcome
     from cluster.ports import Batch
@@ -84,6 +85,8 @@ class World:
         """The members' machines."""
         self.machines = dict(self.nodes)
         """Those of replaced nodes too."""
+        self.ghosts: dict[int, list[SimStore]] = {}
+        """What disks held before an old image took their place."""
 
     # ---- members
 
