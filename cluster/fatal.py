@@ -15,7 +15,10 @@ EXIT_FATAL: Final = 70
 
 def end_process(reason: str) -> NoReturn:
     """Write one line to stderr and leave with EXIT_FATAL, from whatever thread."""
-    line = " ".join(reason.split())
-    sys.stderr.write(f"quorumvault: fatal: {line}\n")
-    sys.stderr.flush()
-    os._exit(EXIT_FATAL)
+    try:
+        line = " ".join(reason.split())
+        sys.stderr.write(f"quorumvault: fatal: {line}\n")
+        sys.stderr.flush()
+    finally:
+        # Also when the line could not be written: its disk may be the very one that is full.
+        os._exit(EXIT_FATAL)

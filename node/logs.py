@@ -7,8 +7,9 @@ that is bytes. One line per request at level info; everything else is rare.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import msgspec
 import structlog
@@ -55,7 +56,7 @@ def configure(level: str, stream: BinaryIO, node: int) -> structlog.typing.Filte
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.BytesLoggerFactory(stream),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", _Lossy(stream))),
         cache_logger_on_first_use=True,
     )
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(node=node)
@@ -63,6 +64,23 @@ def configure(level: str, stream: BinaryIO, node: int) -> structlog.typing.Filte
     root.handlers = [_Bridge(logger)]
     root.setLevel(logging.WARNING)
     return logger
+
+
+class _Lossy:
+    """A line that the disk does not take is lost; whoever logs goes on (a log is no promise)."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> None:
+        """As the stream's."""
+        with contextlib.suppress(OSError):
+            self._stream.write(data)
+
+    def flush(self) -> None:
+        """As the stream's."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _Bridge(logging.Handler):

@@ -111,6 +111,13 @@ async def test_the_ops_listener_says_alive_ready_and_why_not(world, picture):
     assert (await ask(ops, "/livez", "POST")).status == 405
 
 
+async def test_a_log_on_a_full_disk_stops_nobody():
+    with open("/dev/full", "ab", buffering=0) as full:  # noqa: ASYNC230, PTH123 - a device
+        log = logs.configure("info", full, 1)
+        for number in range(100):
+            log.info("line", number=number, text="x" * 1000)
+
+
 async def test_metrics_name_the_facts_and_no_account(phone, world):
     await phone.register()
     await phone.attempt(phone.guess()[1])
