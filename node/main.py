@@ -32,7 +32,14 @@ from node.assembly import Assembly, WrongVaultKey, assemble
 from node.book import Book
 from node.hardening import harden
 from node.ops import Ops
-from node.start import EXIT_CONFIGURATION, EXIT_CONFLICT, Opened, StartRefused, open_node
+from node.start import (
+    EXIT_CONFIGURATION,
+    EXIT_CONFLICT,
+    EXIT_OK,
+    Opened,
+    StartRefused,
+    open_node,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -45,7 +52,6 @@ if TYPE_CHECKING:
     from cluster.cluster_file import ClusterFile
     from cluster.ports import Ports
 
-EXIT_OK: Final = 0
 HANDOVER_S: Final = 6.0
 """The host gives up handing over after 5 s."""
 CLOSE_S: Final = 1.0
@@ -61,7 +67,7 @@ def run(config_path: Path) -> int:
     """Run one node until it is told to stop; returns the exit code."""
     try:
         harden()
-        opened = open_node(config_path)
+        opened = open_node(config_path, _say)
     except StartRefused as refused:
         return _refuse(str(refused), refused.exit_code)
     except OSError as error:
@@ -85,8 +91,14 @@ def run(config_path: Path) -> int:
 
 
 def _refuse(line: str, exit_code: int) -> int:
-    sys.stderr.write(f"quorumvault: {line}\n")
+    _say(line)
     return exit_code
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the exit code is told in any case
+        sys.stderr.write(f"quorumvault: {line}\n")
+        sys.stderr.flush()
 
 
 async def _serve(opened: Opened, log: structlog.typing.FilteringBoundLogger) -> None:

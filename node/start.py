@@ -38,20 +38,23 @@ from hsm import Hsm, HsmError, HsmSettings, Pin
 from hsm.errors import KeyMismatch
 from node import config as configuration
 from node.config import ConfigError
+from node.waiting import ToldToStop, until_room
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from cluster.cluster_file import ClusterFile, NodeEntry
     from node.config import NodeConfig
 
+EXIT_OK: Final = 0
 EXIT_UNEXPECTED: Final = 1
 EXIT_CONFIGURATION: Final = 2
 EXIT_CONFLICT: Final = 8
 """Also a foreign or doubly used directory or port (design section 8)."""
-LISTENERS: Final = ("client", "peer", "admin", "ops")
+LISTENERS: Final = ("ops", "client", "peer", "admin")
+"""In the order of binding: a node that waits for disk space answers on the first alone."""
 BACKLOG: Final = 1024
 MAX_PIN_BYTES: Final = 256
 
@@ -83,8 +86,12 @@ class Opened:
     closing: ExitStack = field(repr=False)
 
 
-def open_node(path: Path) -> Opened:
-    """Open the node that the TOML file at `path` describes.
+def open_node(path: Path, say: Callable[[str], None] = lambda _: None) -> Opened:
+    """Open the node that the TOML file at `path` describes; waits while its disk is full.
+
+    Args:
+        path: the node's configuration.
+        say: told in one line what is waited for, if anything is.
 
     Raises:
         StartRefused: with the line and the exit code; nothing stays open.
@@ -104,10 +111,11 @@ def open_node(path: Path) -> Opened:
             )
         except (ConfigError, cluster_file.ClusterFileError, CertificateError) as error:
             raise StartRefused(str(error), EXIT_CONFIGURATION) from error
-        sockets = {
-            name: undo.enter_context(_listener(name, *getattr(config.listen, name)))
-            for name in LISTENERS
-        }
+        sockets: dict[str, socket.socket] = {}
+        for name in LISTENERS:
+            sockets[name] = undo.enter_context(_listener(name, *getattr(config.listen, name)))
+            if name == "ops":
+                _wait_for_room(config.data_dir, sockets[name], say)
         directory = _directory(config, cluster)
         undo.callback(directory.release)
         device = _device(settings, cluster, entry)
@@ -200,6 +208,13 @@ def _listener(name: str, host: str, port: int) -> socket.socket:
             f"{where}: cannot listen there ({error.strerror}); correct it", EXIT_CONFIGURATION
         ) from error
     return listener
+
+
+def _wait_for_room(directory: Path, ops: socket.socket, say: Callable[[str], None]) -> None:
+    try:
+        until_room(directory, ops, say)
+    except ToldToStop:
+        raise StartRefused("stopped while it waited for disk space", EXIT_OK) from None
 
 
 def _directory(config: NodeConfig, cluster: ClusterFile) -> DataDir:

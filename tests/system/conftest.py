@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from disk_vault import DiskVault
 from harness import vault5
 
 if TYPE_CHECKING:
@@ -35,6 +36,22 @@ def short_grace_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vaul
     root = tmp_path_factory.mktemp("short-grace-vault")
     with vault5(root, limit=4, grace_s=2, shards=4) as vault:
         yield vault
+
+
+@pytest.fixture(scope="session")
+def _disk_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskVault]:
+    vault = DiskVault(tmp_path_factory.mktemp("disk-vault"), wan="none", witness=True, shards=4)
+    try:
+        yield vault
+    finally:
+        vault.close()
+
+
+@pytest.fixture
+def disk_vault(_disk_vault: DiskVault) -> Iterator[DiskVault]:
+    """A vault whose disks fail when told to; whatever a test does, all are well afterwards."""
+    yield _disk_vault
+    _disk_vault.heal()
 
 
 @pytest.fixture

@@ -27,10 +27,14 @@ class Vault5:
         self._thread.start()
         try:
             self.cluster: ProcessCluster = self.call(ProcessCluster.create(root, **options))
+            self.prepare()
             self.call(self.cluster.start())
         except BaseException:
             self.close()
             raise
+
+    def prepare(self) -> None:
+        """For what must be there before the first node starts."""
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
