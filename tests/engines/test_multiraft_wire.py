@@ -95,6 +95,7 @@ REFUSED = {
         wire_message(APPEND, term=3, entries=[wire_entry(1, 2), wire_entry(2, 1)]),
         "does not follow",
     ),
+    "entries behind an index of no term": (wire_message(APPEND, index=1, commit=1), "of no term"),
     "an entry of a later term": (wire_message(APPEND, entries=[wire_entry(1, 2)]), "of term 2"),
     "an entry of unknown kind": (
         wire_message(APPEND, entries=[wire_entry(1, 1, kind=3)]),
