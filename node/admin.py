@@ -59,6 +59,10 @@ class GroupLine(Struct, frozen=True):
     records: int
     hash_index: int
     hash: str
+    voters: tuple[int, ...]
+    learners: tuple[int, ...]
+    revision: int
+    ledger_complete: bool
 
 
 class PeerLine(Struct, frozen=True):
@@ -90,6 +94,7 @@ class StatusReport(Struct, frozen=True):
     dc: str
     cluster_id: str
     version: str
+    revision: int
     ready: bool
     checks: dict[str, CheckReport]
     incarnation: int
@@ -192,6 +197,7 @@ class Admin:
             dc=self._entry.dc,
             cluster_id=str(self._cluster_id),
             version=self._version,
+            revision=self._book.current.revision,
             ready=all(check.ok for check in checks),
             checks={check.name: CheckReport(check.ok, check.detail) for check in checks},
             incarnation=status.incarnation,
@@ -209,6 +215,10 @@ class Admin:
                     records=group.records,
                     hash_index=group.hash_index,
                     hash=group.hash,
+                    voters=group.voters,
+                    learners=group.learners,
+                    revision=group.revision,
+                    ledger_complete=group.ledger_complete,
                 )
                 for group in status.groups
             ],

@@ -101,6 +101,8 @@ def open_node(path: Path, say: Callable[[str], None] = lambda _: None) -> Opened
         try:
             config = configuration.load(path)
             cluster = cluster_file.load(config.cluster_file)
+            if (replaced := cluster.retirement(config.node_id)) is not None:
+                raise StartRefused(replaced, EXIT_CONFLICT)
             entry = cluster.node(config.node_id)
             tls = TlsFiles(config.tls_ca, config.tls_cert, config.tls_key)
             _check_certificate(config.tls_cert, cluster, entry)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from quorumvault.cli import bench, certs, cluster, demo, hsm, node, record
+from quorumvault.cli import bench, certs, cluster, demo, hsm, member, node, record
 from quorumvault.cli.exits import Exit, Failure
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cluster.app, name="cluster", help="Create a cluster; see how it is.")
+app.add_typer(member.app, name="member", help="Replace a node that is lost for good.")
 app.add_typer(node.app, name="node", help="Run one vault node.")
 app.add_typer(hsm.app, name="hsm", help="Initialise and provision a data center's HSM.")
 app.add_typer(certs.app, name="certs", help="Issue and show certificates.")

@@ -9,9 +9,14 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from quorumvault.cli.exits import Exit, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cluster.cluster_file import NodeEntry
 
 REQUEST_TIMEOUT_S: Final = 3.0
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -21,6 +26,14 @@ MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 class Unreachable:
     """A node whose admin listener did not answer, and why."""
 
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A node that answered no, and why."""
+
+    status: int
     reason: str
 
 
@@ -67,16 +80,48 @@ class Access:
             ) from error
         return cls(nodes, urls, context)
 
-    def _call(self, url: str, method: str) -> dict[str, Any] | Unreachable:
+    @classmethod
+    def from_directory(cls, directory: Path, nodes: Iterable[NodeEntry]) -> Access:
+        """These nodes, with the operator's certificate in the directory of 'cluster create'.
+
+        Raises:
+            Failure: a file of it is missing or wrong.
+
+        """
+        operator = directory / "operator"
+        try:
+            context = ssl.create_default_context(cafile=directory / "ca.pem")
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.load_cert_chain(operator / "cert.pem", operator / "key.pem")
+        except OSError as error:  # also ssl.SSLError
+            raise Failure(
+                f"{directory}: ca.pem, operator/cert.pem and operator/key.pem do not load "
+                f"({error.strerror or error}); give the directory of 'cluster create'",
+                Exit.USAGE,
+            ) from error
+        entries = tuple(nodes)
+        return cls(
+            {str(entry.id): {"seat": entry.seat, "dc": entry.dc} for entry in entries},
+            {str(entry.id): f"https://{entry.admin}" for entry in entries},
+            context,
+        )
+
+    def _call(
+        self, url: str, method: str, data: bytes | None = None
+    ) -> dict[str, Any] | Refused | Unreachable:
         if not url.startswith("https://"):
             return Unreachable(f"{url}: admin URLs are https")
-        request = urllib.request.Request(url, method=method)  # noqa: S310 - https only, checked
+        request = urllib.request.Request(  # noqa: S310 - https only, checked
+            url, method=method, data=data
+        )
         try:
             with urllib.request.urlopen(  # noqa: S310 - https only, checked above
                 request, timeout=REQUEST_TIMEOUT_S, context=self.context
             ) as answer:
                 body = answer.read(MAX_ANSWER_BYTES)
             parsed = json.loads(body)
+        except urllib.error.HTTPError as error:
+            return Refused(error.code, _detail(error))
         except urllib.error.URLError as error:
             return Unreachable(str(error.reason))
         except (OSError, ValueError, RecursionError) as error:
@@ -86,10 +131,23 @@ class Access:
     def statuses(self) -> dict[str, dict[str, Any] | Unreachable]:
         """Every node's own status, asked at once."""
         with ThreadPoolExecutor(len(self.urls)) as pool:
-            answers = pool.map(
-                lambda url: self._call(f"{url}/v1/status", "GET"), self.urls.values()
-            )
-            return dict(zip(self.urls, answers, strict=True))
+            return dict(zip(self.urls, pool.map(self._status, self.urls), strict=True))
+
+    def _status(self, node: str) -> dict[str, Any] | Unreachable:
+        answer = self._call(f"{self.urls[node]}/v1/status", "GET")
+        if isinstance(answer, Refused):
+            return Unreachable(answer.reason)
+        if isinstance(answer, dict) and str(answer.get("node")) != node:
+            return Unreachable(f"node {answer.get('node')} answers at its address")
+        return answer
+
+    def cluster_file(self, node: str) -> dict[str, Any] | Refused | Unreachable:
+        """The cluster file that a node follows."""
+        return self._call(f"{self.urls[node]}/v1/cluster", "GET")
+
+    def hand_over(self, node: str, data: bytes) -> dict[str, Any] | Refused | Unreachable:
+        """Give a node a cluster file."""
+        return self._call(f"{self.urls[node]}/v1/cluster", "PUT", data)
 
     def drain(self, node: str) -> None:
         """Ask one node to drain.
@@ -103,7 +161,18 @@ class Access:
                 f"no node {node!r} in this cluster; it has {', '.join(self.urls)}", Exit.NOT_FOUND
             )
         answer = self._call(f"{self.urls[node]}/v1/drain", "POST")
-        if isinstance(answer, Unreachable):
+        if not isinstance(answer, dict):
             raise Failure(
                 f"node {node} does not answer ({answer.reason}); is it running?", Exit.CONNECTION
             )
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    """What a problem says, or its status."""
+    with error:
+        try:
+            parsed = json.loads(error.read(MAX_ANSWER_BYTES))
+        except (OSError, ValueError, RecursionError):
+            parsed = None
+    detail = parsed.get("detail") if isinstance(parsed, dict) else None
+    return str(detail) if detail else f"status {error.code}"

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cluster.cluster_file import NodeEntry
+from cluster.cluster_file import NodeEntry, replaced, save
 from cluster.datadir import DataDir
 from node import creation
 from node.start import EXIT_CONFIGURATION, EXIT_CONFLICT, StartRefused, open_node
@@ -209,3 +209,13 @@ def test_a_token_that_is_not_there_is_one_line(ground):
     assert ended.stderr.count("\n") == 1
     assert "seat-1" in ended.stderr
     assert "1234" not in ended.stderr
+
+
+def test_a_replaced_node_does_not_start_with_the_newer_cluster_file(ground):
+    new = NodeEntry(6, 1, "dc-1", *(f"127.0.0.1:{port}" for port in free_ports(4)))
+    save(ground.root / "newer.json", replaced(ground.created.cluster, 1, new))
+    ground.write(cluster_file='"newer.json"')
+    line, code = refused(ground)
+    assert line.startswith("node 1 was replaced by node 6")
+    assert line.endswith("shut this one down and destroy its HSM keys")
+    assert code == EXIT_CONFLICT
