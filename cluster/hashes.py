@@ -50,7 +50,7 @@ class Hashes:
         now = tuple(peers)
         for gone in set(self._peers) - set(now):
             for point in self._said_from[gone]:
-                self._said.get(point, {}).pop(gone, None)
+                self._forget_word(gone, point)
         self._peers = now
         self._needed = (len(now) + 1) // 2
         self._said_from = {peer: self._said_from.get(peer, []) for peer in now}

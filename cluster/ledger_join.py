@@ -64,6 +64,8 @@ class _Joining:
     said: dict[Seat, _Said] = field(default_factory=dict)
     not_before: dict[Seat, int] = field(default_factory=dict)
     """Seats that are not asked again yet."""
+    begun: int = 0
+    """Merges begun so far: the result of one that was begun anew is dropped."""
     merging: bool = False
     merged: list[tuple[RecordId, LedgerRow]] | None = None
     """The rows that differ from our own, as they stood when the worker read them."""
@@ -187,18 +189,22 @@ class LedgerJoin:
     def _begin(self, shard: ShardId, joining: _Joining, now: int) -> None:
         """Have the worker merge, from our durable rows."""
         core = self._core
+        said = list(joining.said.values())
+        if core.groups[shard].durable_applied < max(each.index for each in said):
+            return
+        joining.begun += 1
+        begun = joining.begun
         joining.merging = True
         joining.try_at = now + SECOND
         joining.touched = set(core.overlay.ledger_changed)
         store, rules, shards = core.ports.store, self._rules, core.shape.shards
-        said = list(joining.said.values())
 
         def merged(result: list[tuple[RecordId, LedgerRow]] | Exception | None) -> None:
             if isinstance(result, Exception):
                 raise result
-            if result is None or not joining.merging:
-                joining.merging = False  # not applied so far yet, or a snapshot came between
-                return
+            if joining.begun != begun or not joining.merging:
+                return  # a snapshot came between
+            joining.merging = result is not None
             joining.merged = result
             core.ports.wake()
 

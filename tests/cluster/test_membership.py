@@ -1,0 +1,225 @@
+"""The decision which member changes next: the order of the book, and every reason to refrain."""
+
+import random
+
+import msgspec
+import pytest
+
+from chaos.sim.book import Book
+from cluster import book as books
+from cluster.membership import (
+    Change,
+    Kind,
+    Refrain,
+    View,
+    decode_change,
+    encode_change,
+    next_change,
+)
+from cluster.types import MAX_COUNTER, InvariantError
+from engines._engines import encode_conf_change
+
+FOUNDED = Book.founded(5, 2, 3, 5.0)
+REPLACED, _ = FOUNDED.replaced(4)
+TWICE, _ = REPLACED.replaced(2)
+AGAIN, _ = REPLACED.replaced(6)
+EVERYBODY = frozenset(range(1, 12))
+
+
+def decide(book, voters, learners=(), *, revision=0, alive=EVERYBODY, ripe=()):
+    view = View(
+        shard=0,
+        voters=tuple(voters),
+        learners=tuple(learners),
+        revision=revision,
+        alive=frozenset(alive),
+        ripe=frozenset(ripe),
+    )
+    return next_change(book.shape(1), view)
+
+
+@pytest.mark.parametrize(
+    ("book", "voters", "learners", "ripe", "change"),
+    [
+        (FOUNDED, (1, 2, 3, 4, 5), (), (), None),
+        (REPLACED, (1, 2, 3, 4, 5), (), (), (Kind.REMOVE, 4)),
+        (REPLACED, (1, 2, 3, 5), (), (), (Kind.ADD_LEARNER, 6)),
+        (REPLACED, (1, 2, 3, 5), (6,), (), None),
+        (REPLACED, (1, 2, 3, 5), (6,), (6,), (Kind.ADD_VOTER, 6)),
+        (REPLACED, (1, 2, 3, 5, 6), (), (), None),
+        (TWICE, (1, 2, 3, 5), (6,), (6,), (Kind.REMOVE, 2)),
+        (TWICE, (1, 3, 5), (6,), (6,), (Kind.ADD_LEARNER, 7)),
+        (TWICE, (1, 3, 5), (6, 7), (7,), (Kind.ADD_VOTER, 7)),
+        (AGAIN, (1, 2, 3, 5), (6,), (6,), (Kind.REMOVE, 6)),
+        (AGAIN, (1, 2, 3, 5), (), (), (Kind.ADD_LEARNER, 7)),
+        (AGAIN, (1, 2, 3, 4, 5), (), (), (Kind.REMOVE, 4)),
+    ],
+    ids=[
+        "as the book says",
+        "first the replaced node goes",
+        "then its successor learns",
+        "a learner that is not ready stays one",
+        "a ripe learner votes",
+        "and the book is fulfilled",
+        "whoever goes, goes before anybody is promoted",
+        "whoever is missing comes before anybody is promoted",
+        "the one that is ripe is promoted",
+        "a learner that was replaced itself goes",
+        "its successor comes in its place",
+        "a node that was replaced twice over goes first",
+    ],
+)
+def test_one_step_towards_the_book(book, voters, learners, ripe, change):
+    made = decide(book, voters, learners, revision=0, ripe=ripe)
+    assert made == (None if change is None else Change(*change, book.revision))
+
+
+def test_a_leader_with_an_older_book_than_the_shard_has_seen_proposes_nothing():
+    refrain = decide(FOUNDED, (1, 2, 3, 5), (6,), revision=1, ripe=(6,))
+    assert isinstance(refrain, Refrain)
+    assert "revision 0" in refrain.why
+    assert "revision 1" in refrain.why
+    assert "--sync" in refrain.why
+
+
+@pytest.mark.parametrize(
+    ("alive", "removed"),
+    [
+        ({1, 2, 3, 5}, True),
+        ({1, 2, 3}, True),
+        ({1, 2, 3, 4}, True),
+        ({1, 2}, False),
+        ({1, 2, 4}, False),
+        ({1, 4}, False),
+        ({1, 2, 4, 6}, False),
+    ],
+)
+def test_a_voter_is_removed_only_if_those_that_stay_can_decide_without_it(alive, removed):
+    made = decide(REPLACED, (1, 2, 3, 4, 5), alive=alive)
+    assert isinstance(made, Change if removed else Refrain)
+    if isinstance(made, Refrain):
+        assert "node 4 is not removed yet" in made.why
+
+
+def test_a_replaced_learner_is_removed_whoever_is_away():
+    assert decide(AGAIN, (1, 2, 3, 5), (6,), alive={1, 2}) == Change(Kind.REMOVE, 6, 2)
+
+
+def test_nobody_is_promoted_if_the_new_voters_could_not_decide():
+    assert decide(REPLACED, (1, 2, 3, 5), (6,), alive={1, 6}, ripe=(6,)) is None
+    assert decide(REPLACED, (1, 2, 3, 5), (6,), alive={1, 2, 6}, ripe=(6,)) is not None
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_happens_no_two_voters_share_a_seat_and_the_book_is_reached(seed):
+    """Leaders with any book, failures, and replacements in the middle of others."""
+    chance = random.Random(seed)
+    books_ = [FOUNDED]
+    voters, learners, revision = {1, 2, 3, 4, 5}, set(), 0
+    for step in range(80):
+        if len(books_) < 6 and chance.random() < 0.1:
+            books_.append(books_[-1].replaced(chance.choice(sorted(books_[-1].seats)))[0])
+        book = books_[-1] if step > 60 else chance.choice(books_)
+        everybody = voters | learners
+        alive = everybody if step > 60 else {n for n in everybody if chance.random() < 0.8}
+        ripe = alive & learners
+        made = decide(
+            book, sorted(voters), sorted(learners), revision=revision, alive=alive, ripe=ripe
+        )
+        if isinstance(made, Change):
+            before = len(voters)
+            if made.kind is Kind.REMOVE:
+                voters -= {made.node}
+                learners -= {made.node}
+                assert made.node not in books_[-1].seats
+            elif made.kind is Kind.ADD_LEARNER:
+                learners |= {made.node}
+            else:
+                learners -= {made.node}
+                voters |= {made.node}
+            assert made.revision >= revision
+            revision = made.revision
+            assert abs(len(voters) - before) <= 1
+        seats = dict(FOUNDED.seats)
+        for each in books_:
+            seats |= each.seats
+        taken = [seats[node] for node in voters]
+        assert len(set(taken)) == len(taken), "two voters of one seat"
+    assert voters == set(books_[-1].seats)
+    assert not learners
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_change_and_its_revision_go_through_the_log(kind):
+    change = Change(kind, 6, 7)
+    assert decode_change(2, encode_change(change)) == change
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        encode_conf_change([(2, 6)]),
+        encode_conf_change([(2, 6)], b"\x01"),
+        encode_conf_change([(2, 6)], MAX_COUNTER.to_bytes(8, "big")),
+    ],
+    ids=["nothing", "garbage", "no revision", "short revision", "a revision beyond every bound"],
+)
+def test_a_change_that_no_leader_of_ours_makes_is_none(data):
+    assert decode_change(2, data) is None
+
+
+# ---------------------------------------------------------------- books
+
+
+def test_a_newer_book_goes_on_from_an_older_one():
+    old, new = FOUNDED.shape(1), REPLACED.shape(1)
+    assert books.is_newer(old, new)
+    assert not books.is_newer(new, new)
+    assert books.went_and_came(old, new) == ([4], [6])
+    assert books.went_and_came(old, TWICE.shape(1)) == ([2, 4], [6, 7])
+    assert books.went_and_came(old, AGAIN.shape(1)) == ([4], [7])
+
+
+def shape(**changes):
+    return msgspec.structs.replace(REPLACED.shape(1), **changes)
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        (FOUNDED.shape(1), "does not go on"),
+        (REPLACED.shape(2), "more than the members differs"),
+        (shape(limit=11, revision=2), "more than the members differs"),
+        (shape(founders=(1, 2, 3, 5, 6), revision=2), "more than the members differs"),
+        (shape(retired={}, revision=2), "does not go on"),
+        (shape(retired={4: 7}, revision=2), "does not go on"),
+        (shape(retired={4: 6, 6: 7}, revision=2), "a replaced node among the members"),
+        (shape(seats={1: 1, 2: 2, 3: 3, 5: 5}, revision=2), "not every seat once"),
+        (shape(seats={1: 1, 2: 2, 3: 3, 5: 4, 6: 4}, revision=2), "not every seat once"),
+        (FOUNDED.replaced(3)[0].shape(1), "does not go on"),
+    ],
+    ids=[
+        "older",
+        "of another node",
+        "another limit",
+        "other founders",
+        "a retired node is back",
+        "another successor",
+        "retired and a member",
+        "a seat without a node",
+        "two nodes in one seat",
+        "another history of the same revision",
+    ],
+)
+def test_a_book_that_does_not_go_on_from_ours_stops_the_node(new, words):
+    with pytest.raises(InvariantError, match=words):
+        books.is_newer(REPLACED.shape(1), new)
+
+
+def test_a_retired_node_is_told_who_replaced_it():
+    assert REPLACED.shape(1).retirement() is None
+    line = REPLACED.shape(4).retirement()
+    assert "node 4 was replaced by node 6" in line
+    assert "destroy its HSM keys" in line
