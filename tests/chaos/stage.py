@@ -68,7 +68,17 @@ class Stage(World):
         self._hosts = {}
         self._given = {}
         self.moments.append(self._watch)
-        self.start()
+        for node in self.nodes.values():
+            node.start()
+        self._elect_somebody(seed)
+
+    def _elect_somebody(self, seed):
+        """Who leads first follows from the seed; nobody need wait for a first time-out."""
+        self.until(lambda: all(node.running.status().stepping for node in self.alive))
+        first = self.node_ids[seed % len(self.node_ids)]
+        for shard in range(self.shards):
+            self.host(first)._core.raft.campaign(shard)
+        self.until(self.led, what="a leader")
 
     # ---- who is who
 
