@@ -84,27 +84,25 @@ def _unasked(operations: Sequence[Operation], testimony: Testimony) -> list[Find
 
 
 def _unproven(operations: Sequence[Operation], testimony: Testimony) -> list[Finding]:
-    """A registration's first era follows its birth era, each later one a proof."""
-    births: dict[str, set[int]] = defaultdict(set)
+    """A registration's first era is that of its activation, each later one follows a proof."""
     proofs: set[tuple[str, int]] = set()
     for each in operations:
         call = each.call
-        if call.op in {"register", "activate"} and call.registration_id and call.era is not None:
-            births[hexed(call.registration_id)].add(call.era)
         if call.op == "prove" and not call.forged and call.registration_id:
             if call.era is None:
                 return []  # a history that does not say what was proven cannot be judged so
             proofs.add((hexed(call.registration_id), call.era))
-    opened = {(attempt.registration_id, attempt.era) for attempt in testimony.given}
+    opened: dict[str, set[int]] = defaultdict(set)
+    for attempt in testimony.given:
+        opened[attempt.registration_id].add(attempt.era)
     return [
         Finding(
             "budget",
             "I6",
-            f"shares were given in era {era} of registration {short(registration)}, born in era"
-            f" {sorted(births[registration])}, but nobody made a proof in era {era - 1}",
+            f"shares were given in eras {sorted(eras)} of registration {short(registration)}, but"
+            f" nobody made a proof in era {era - 1}",
         )
-        for registration, era in sorted(opened)
-        if births.get(registration)
-        and not any(era == birth + 1 for birth in births[registration])
-        and (registration, era - 1) not in proofs
+        for registration, eras in sorted(opened.items())
+        for era in sorted(eras)[1:]
+        if (registration, era - 1) not in proofs
     ]

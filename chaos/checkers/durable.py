@@ -1,7 +1,8 @@
 """I4: what was acknowledged is seen by every later read, through every node, for ever.
 
-Every receipt's version and index, and every era, is a floor under all that begins later; an
-activation, a charge, a proof and a deletion that were acknowledged are looked for by name. Final
+Every receipt's version and index, and every era, is a floor under all that begins later; charges
+that were acknowledged stay counted while their era lasts; two answers that name one version say
+the same of the record; a proof releases the key that was put. Final
 reads (after healing, one per node and account) must all say the same.
 """
 
@@ -25,6 +26,7 @@ def check(operations: Sequence[Operation], final: Final, limit: int) -> list[Fin
     found = _indexes(operations)
     for account, made in by_account(operations).items():
         found += _account(account, made, limit)
+        found += _versions(account, made)
         found += _keys(account, made)
     return found + _final(final)
 
@@ -39,8 +41,6 @@ class _Floor:
 
     version: tuple[int, Operation] | None = None
     era: tuple[int, Operation] | None = None
-    activated: dict[int, Operation] = field(default_factory=dict)
-    """Era after it → the acknowledged activation."""
     charged: dict[int, dict[str, Operation]] = field(default_factory=dict)
     """Era → attempts acknowledged as counted."""
 
@@ -53,8 +53,6 @@ class _Floor:
         era = _era_after(each)
         if era is not None and (self.era is None or era > self.era[0]):
             self.era = (era, each)
-        if each.op == "activate" and each.ok and each.call.era is not None:
-            self.activated[each.call.era + 1] = each
         if each.op == "attempt" and each.ok and each.era is not None:
             self.charged.setdefault(each.era, {})[each.attempt_id] = each
 
@@ -98,18 +96,45 @@ def _below(each: Operation, floor: _Floor, limit: int) -> list[str]:
         said.append(
             f"era {each.era} at {each}, after era {floor.era[0]} was acknowledged at {floor.era[1]}"
         )
-    birth = floor.activated.get(each.era)
-    if birth is not None and each.registration_id != birth.registration_id and not each.is_start:
-        said.append(
-            f"registration {short(each.registration_id)} in era {each.era} at {each}, where"
-            f" {short(birth.registration_id)} was acknowledged as active at {birth}"
-        )
     counted = floor.charged.get(each.era, {})
     if each.remaining is not None and limit - each.remaining < len(counted):
         said.append(
             f"{limit - each.remaining} guesses counted in era {each.era} at {each}, where"
             f" {len(counted)} were acknowledged: {'; '.join(map(str, counted.values()))}"
         )
+    return said
+
+
+def _versions(account: str, made: Sequence[Operation]) -> list[Finding]:
+    """Whoever names a version of a record says the same of it."""
+    words: dict[tuple[int, str], tuple[object, Operation]] = {}
+    found: list[Finding] = []
+    for each in made:
+        if not each.ok or each.receipt is None:
+            continue
+        for what, word in _said(each):
+            known, by = words.setdefault((each.receipt.version, what), (word, each))
+            if known != word:
+                found.append(
+                    _finding(
+                        f"account {account}, version {each.receipt.version}: {what} {word} at"
+                        f" {each}, but {known} at {by}"
+                    )
+                )
+    return found
+
+
+def _said(each: Operation) -> list[tuple[str, object]]:
+    """What an answer says of the record at its receipt's version."""
+    if each.op == "activate":
+        return [("registration", each.registration_id)]
+    if each.op not in {"attempt", "observe"}:
+        return []
+    said: list[tuple[str, object]] = [("registration", each.registration_id)]
+    if each.era is not None:
+        said.append(("era", each.era))
+    if each.op == "observe" or each.remaining is not None:
+        said.append(("guesses left", each.remaining))
     return said
 
 
