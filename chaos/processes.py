@@ -14,6 +14,7 @@ import json
 import os
 import random
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -36,7 +37,7 @@ from cluster.types import NodeId, Seat
 from node import creation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from cluster.cluster_file import ClusterFile
 
@@ -142,6 +143,11 @@ class ProcessNode:
         return self.folder / "witness.jsonl"
 
     @property
+    def cluster_file(self) -> Path:
+        """The node's own copy of cluster.json, in which it writes when members change."""
+        return self.folder / "cluster.json"
+
+    @property
     def data_dir(self) -> Path:
         """The node's data directory."""
         return self.folder / "data"
@@ -156,29 +162,47 @@ class ProcessNode:
         """True while our process for it has not ended."""
         return self.process is not None and self.process.returncode is None
 
+    async def end(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        if self.process is not None:
+            if self.running:
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.kill()
+            await self.process.wait()
+
 
 def _toml(value: Any) -> str:
     """A string, number or boolean as TOML; JSON's escapes are a subset of TOML's."""
     return json.dumps(value)
 
 
-async def _run(argv: Sequence[str], environment: dict[str, str], what: str) -> None:
+async def run(
+    argv: Sequence[str], environment: dict[str, str], what: str, accept: Collection[int] = (0,)
+) -> str:
+    """Run a command to its end; returns its standard output.
+
+    Raises:
+        ClusterError: it ended with another code than one of `accept`; has its output.
+
+    """
     process = await asyncio.create_subprocess_exec(
         *argv,
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
     try:
-        output, _ = await process.communicate()
+        output, talk = await process.communicate()
     except asyncio.CancelledError:
         process.kill()
         await process.wait()
         raise
-    if process.returncode != 0:
-        raise ClusterError(f"{what} failed ({process.returncode}): {output.decode().strip()}")
+    if process.returncode not in accept:
+        said = (output + talk).decode().strip()
+        raise ClusterError(f"{what} failed ({process.returncode}): {said}")
+    return output.decode()
 
 
 class ProcessCluster:
@@ -195,8 +219,16 @@ class ProcessCluster:
         self.profile = wan
         self.wan = Wan(wan) if wan != "none" else None
         self.nodes: dict[int, ProcessNode] = {}
+        """The members, in the order of their seats."""
+        self.replaced: dict[int, ProcessNode] = {}
+        """Nodes that were members once."""
         self.cluster_id = ""
-        self._created: ClusterFile | None = None
+        self.book: ClusterFile | None = None
+        """What the operator's directory says now."""
+        self.words: dict[int, tuple[str, ...]] = {}
+        """By seat: what five custodians keep in five safes."""
+        self._witness = False
+        self._settings = ""
         self._ports: PortBlock | None = None
 
     @classmethod
@@ -257,7 +289,9 @@ class ProcessCluster:
         created = creation.create(
             root / "cluster", name=name, nodes=entries, shards=shards, limit=limit, grace_s=grace_s
         )
-        self._created = created.cluster
+        self.book = created.cluster
+        self.words = {seat: tuple(words) for seat, words in created.shares.items()}
+        self._witness, self._settings = witness, settings
         self.cluster_id = str(created.cluster.cluster_id)
         tenant = Ed25519PrivateKey.generate()
         private = tenant.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -271,7 +305,7 @@ class ProcessCluster:
         say("provisioning five HSM tokens, each with three custodians' words")
         await asyncio.gather(
             *(
-                self._provision(node, module, created.shares[node.entry.seat])
+                self.provision(node, module, root / "cluster" / "cluster.json")
                 for node in self.nodes.values()
             )
         )
@@ -283,8 +317,9 @@ class ProcessCluster:
                 }
             )
         for node in self.nodes.values():
-            self._write_config(node, module, witness=witness, settings=settings)
-        self._write_connection()
+            shutil.copyfile(root / "cluster" / "cluster.json", node.cluster_file)
+        self.write_configs()
+        self.write_connection()
 
     def _entry(self, number: int, dc: str) -> NodeEntry:
         assert self._ports is not None  # noqa: S101 - set by create just before
@@ -295,7 +330,7 @@ class ProcessCluster:
             ops=ops,
         )  # fmt: skip
 
-    async def _provision(self, node: ProcessNode, module: Path, words: Sequence[str]) -> None:
+    async def provision(self, node: ProcessNode, module: Path, cluster_file: Path) -> None:
         """Initialise and provision one token with the operator's own commands."""
         node.token_dir.mkdir(mode=0o700)
         softhsm = node.folder / "softhsm2.conf"
@@ -307,14 +342,14 @@ class ProcessCluster:
         creation.write_private(node.folder / "pin", secrets.token_hex(8).encode())
         creation.write_private(node.folder / "so-pin", secrets.token_hex(8).encode())
         custodians = []
-        for custodian, mnemonic in enumerate(words[:3], start=1):
+        for custodian, mnemonic in enumerate(self.words[node.entry.seat][:3], start=1):
             path = node.folder / f"custodian-{custodian}.words"
             creation.write_private(path, mnemonic.encode() + b"\n")
             custodians.append(path)
         cluster = self.root / "cluster"
         argv = [
             sys.executable, "-m", "quorumvault.cli", "hsm", "provision",
-            "--cluster-file", str(cluster / "cluster.json"), "--node", str(node.id),
+            "--cluster-file", str(cluster_file), "--node", str(node.id),
             "--package", str(cluster / "seats" / f"seat-{node.entry.seat}.package"),
             "--module", str(module), "--token-label", f"seat-{node.entry.seat}",
             "--pin-file", str(node.folder / "pin"), "--so-pin-file", str(node.folder / "so-pin"),
@@ -322,19 +357,23 @@ class ProcessCluster:
         ]  # fmt: skip
         for path in custodians:
             argv += ["--words-file", str(path)]
-        await _run(argv, node.environment, f"provisioning the token of node {node.id}")
+        await run(argv, node.environment, f"provisioning the token of node {node.id}")
         for path in custodians:
             path.unlink()
 
-    def _write_config(
-        self, node: ProcessNode, module: Path, *, witness: bool, settings: str
-    ) -> None:
+    def write_configs(self) -> None:
+        """Every member's TOML file; a running node reads its own at its next start."""
+        module = softhsm_module()
+        for node in self.nodes.values():
+            self._write_config(node, module)
+
+    def _write_config(self, node: ProcessNode, module: Path) -> None:
         cluster = self.root / "cluster"
         entry = node.entry
         certificate = cluster / "nodes" / str(node.id)
         lines = [
             f"node_id = {node.id}",
-            f"cluster_file = {_toml(str(cluster / 'cluster.json'))}",
+            f"cluster_file = {_toml(str(node.cluster_file))}",
             f"data_dir = {_toml(str(node.data_dir))}",
             "[hsm]",
             f"module = {_toml(str(module))}",
@@ -365,16 +404,16 @@ class ProcessCluster:
             'alg = "EdDSA"',
             f"public_key_file = {_toml(str(self.root / 'tenant' / 'public.pem'))}",
         ]
-        if witness:
+        if self._witness:
             lines += ["[witness]", f"file = {_toml(str(node.witness))}"]
-        node.config.write_text("\n".join(lines) + "\n" + settings)
+        node.config.write_text("\n".join(lines) + "\n" + self._settings)
 
     def connection(self) -> dict[str, Any]:
         """The connection file's content (design section 8), with the pids of this moment."""
-        if self._created is None:
+        if self.book is None:
             raise ClusterError("the cluster is not created yet")
         folder = self.root / "cluster"
-        return creation.connection(self._created) | {
+        return creation.connection(self.book) | {
             "ca_file": str(folder / "ca.pem"),
             "tenant": {
                 "iss": "demo",
@@ -409,7 +448,8 @@ class ProcessCluster:
         """Where the connection file is kept current."""
         return self.root / "connection.json"
 
-    def _write_connection(self) -> None:
+    def write_connection(self) -> None:
+        """Keep the connection file current."""
         temporary = self.connection_file.with_suffix(".new")
         temporary.write_text(json.dumps(self.connection(), indent=2) + "\n")
         temporary.replace(self.connection_file)
@@ -428,9 +468,13 @@ class ProcessCluster:
 
     async def spawn(self, number: int) -> None:
         """Start one node's process and do not wait for anything."""
-        node = self.nodes[number]
+        await self.launch(self.nodes[number])
+        self.write_connection()
+
+    async def launch(self, node: ProcessNode) -> None:
+        """Start the process of a node, be it a member or one that was replaced."""
         if node.running:
-            raise ClusterError(f"node {number} is running already")
+            raise ClusterError(f"node {node.id} is running already")
         with node.log.open("ab") as log:
             node.process = await asyncio.create_subprocess_exec(
                 *node.argv,
@@ -440,7 +484,6 @@ class ProcessCluster:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches the demo alone, which drains the nodes
             )
-        self._write_connection()
 
     async def until_ready(self, which: Iterable[int], timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until /readyz of each of these nodes answers 200.
@@ -487,7 +530,7 @@ class ProcessCluster:
             process = self.nodes[number].process
             if process is not None:
                 await process.wait()
-        self._write_connection()
+        self.write_connection()
 
     def pause(self, number: int) -> None:
         """SIGSTOP a node."""
@@ -508,13 +551,29 @@ class ProcessCluster:
                     await process.wait()
         except TimeoutError:
             await self.kill(*numbers)
-        self._write_connection()
+        self.write_connection()
+
+    @property
+    def witnesses(self) -> list[Path]:
+        """What every node witnessed that ever was a member."""
+        return [node.witness for node in (*self.nodes.values(), *self.replaced.values())]
+
+    async def replace(self, number: int, *, lost: bool = True, wait_s: float | None = 120.0) -> int:
+        """Put a new node in the seat of `number` as an operator would; returns its id.
+
+        See `chaos.replacing.replace`.
+        """
+        from chaos import replacing  # noqa: PLC0415 - it imports this file
+
+        return await replacing.replace(self, number, lost=lost, wait_s=wait_s)
 
     async def stop(self) -> None:
         """End every node and proxy that this cluster started."""
         for number in self.nodes:
             self.resume(number)
         await self.kill(*self.nodes)
+        for node in self.replaced.values():
+            await node.end()
         if self.wan is not None:
             await self.wan.close()
         if self._ports is not None:

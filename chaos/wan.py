@@ -227,6 +227,16 @@ class Wan:
         """Where `source` dials to reach `target`, as host:port."""
         return f"127.0.0.1:{self.proxies[source, target].port}"
 
+    def succeed(self, old: int, new: int) -> None:
+        """`new` has the place and the peer address of `old`: the lines are the same."""
+        for pair, proxy in list(self.proxies.items()):
+            if old in pair:
+                del self.proxies[pair]
+                proxy.source, proxy.target = (new if each == old else each for each in pair)
+                self.proxies[proxy.source, proxy.target] = proxy
+        self._cuts = {pair for pair in self._cuts if old not in pair}
+        self._let_go()
+
     def is_cut(self, sender: int, receiver: int) -> bool:
         """True while bytes from `sender` to `receiver` are held."""
         return (sender, receiver) in self._cuts

@@ -73,7 +73,7 @@ class Vault5:
 
     @property
     def witnesses(self) -> list[Path]:
-        return [node.witness for node in self.cluster.nodes.values()]
+        return self.cluster.witnesses
 
     def kill(self, *nodes: int) -> None:
         self.call(self.cluster.kill(*nodes))
