@@ -43,11 +43,8 @@ def judge(
     operations, found = pair(history)
     known = set(map(id, history))
     late = [each for each in final.reads if id(each) not in known and each not in history]
-    operations += [
-        Operation(each, each, len(history) + place, len(history) + place, len(history) + place)
-        for place, each in enumerate(late)
-        if each.phase == "ok"
-    ]
+    begin, end = len(history), len(history) + 1  # asked at once, after everything else
+    operations += [Operation(each, each, begin, end, end) for each in late if each.phase == "ok"]
     return [
         *found,
         *budget.check(operations, testimony, limit),
