@@ -234,7 +234,7 @@ class Stage(World):
         """Every wire carries everything again."""
         self.wires.clear()
         self.edits.clear()
-        self.loss = 0.0
+        self.loss = self.double = self.reorder = 0.0
         self.heal()
 
     def _edited(self, a, b, payload):
