@@ -225,7 +225,7 @@ class PeerReport(Struct, frozen=True):
     hsm: bool
     share_giver_shards: int
     draining: bool
-    """It leads nothing: on its way out, or short of disk space."""
+    """It leads nothing: on its way out, short of disk space, or its disk is slow."""
 
 
 class Counters(Struct):
@@ -281,6 +281,8 @@ class HostStatus(Struct, frozen=True):
     """Commands of this node whose fate is open."""
     room: Room = Room.ENOUGH
     """What the disk has left, as it was told last."""
+    slow_disk: bool = False
+    """A batch takes over 2 s, or did in the last 10 s."""
 
 
 class VaultHost(Protocol):

@@ -168,7 +168,19 @@ class Core:
     draining: bool = False
     room: Room = Room.ENOUGH
     """What the disk has left: SHORT leads nothing, FULL takes no entries."""
+    slow_until: int = 0
+    """Until then the disk counts as slow."""
     alarms: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ALARMS))
+
+    @property
+    def slow(self) -> bool:
+        """A batch took very long, now or a little while ago."""
+        return self.now() < self.slow_until
+
+    @property
+    def aside(self) -> bool:
+        """This node leads nothing if it can help it, and does not stand for election."""
+        return self.draining or self.room is not Room.ENOUGH or self.slow
 
     def now(self) -> int:
         """Monotonic nanoseconds."""

@@ -137,7 +137,7 @@ class Beat(Struct, frozen=True, array_like=True, tag=9, forbid_unknown_fields=Tr
     """The sender's own clock; comes back in Pong."""
     hsm: bool
     draining: bool
-    """It leads nothing: on its way out, or short of disk space."""
+    """It leads nothing: on its way out, short of disk space, or its disk is slow."""
     giver: Annotated[bytes, Meta(max_length=32)]
     """Bit shard%8 of byte shard//8: share-giver of that shard."""
     ledger: Annotated[bytes, Meta(max_length=32)] = b""

@@ -31,6 +31,8 @@ from cluster.limits import (
     PROPOSER_DEADLINE_S,
     RECONCILE_NS,
     SECOND,
+    SLOW_DISK_MS,
+    SLOW_DISK_NS,
 )
 from cluster.machine import Machine
 from cluster.marks import Gate, Memory
@@ -250,12 +252,12 @@ class Host:
     def _tick(self, now: int) -> None:
         core = self._core
         core.counters.ticks += 1
+        self._watch_disk(now)
         if self._gate.open:
             self._hold()
             core.raft.tick_all()
             for group in core.groups:
-                aside = core.draining or core.room is not Room.ENOUGH
-                reluctant = aside or not core.hsm or group.stamped != group.durable
+                reluctant = core.aside or not core.hsm or group.stamped != group.durable
                 self._slots.apply(group.shard, group.term, reluctant=reluctant)
         self._proposals.on_time(now)
         self._leadership.on_time(now)
@@ -280,6 +282,11 @@ class Host:
             if now >= self._next_hash:
                 self._next_hash = now + HASH_PERIOD_NS
                 self._hash_points(now)
+
+    def _watch_disk(self, now: int) -> None:
+        """Whose disk is slow leads nothing for a while: what it leads would wait for it."""
+        if self._durability.age_ms(now) >= SLOW_DISK_MS:
+            self._core.slow_until = now + SLOW_DISK_NS
 
     def _hold(self) -> None:
         """Who cannot stamp a vote (rule b), or write what it would win, does not campaign."""

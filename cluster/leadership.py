@@ -1,4 +1,4 @@
-"""Handing leadership over: all at once when draining or out of room, one by one to spread it.
+"""Handing leadership over: all at once when stepping aside, one by one to spread it.
 
 Spreading is slow on purpose: only to the shard's preferred seat, only when that peer has been
 healthy for half a minute and is nearly matched, one transfer at a time. A peer that this leader
@@ -14,7 +14,6 @@ from cluster.core import LEADER
 from cluster.elections import best_heir, nearly_matched, preferred_node
 from cluster.giving import heard_giver
 from cluster.limits import DRAIN_NS, SECOND, SPREAD_HEALTHY_NS, SPREAD_PERIOD_NS
-from cluster.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +45,7 @@ class Leadership:
         """Once a tick."""
         if self._drain_until is not None:
             self._drain(now)
-        elif self._core.room is not Room.ENOUGH:
+        elif self._core.aside:
             self._hand_over(self._led())
         elif now >= self._next_spread:
             self._next_spread = now + SPREAD_PERIOD_NS

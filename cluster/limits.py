@@ -71,6 +71,10 @@ MARKS_NS: Final = 2 * SECOND
 MARKS_AGAIN_NS: Final = 10 * SECOND
 """All own marks go to everyone so often, changed or not: a frame may be lost without a word."""
 STAMP_RETRY_NS: Final = SECOND
+SLOW_DISK_MS: Final = 2_000
+"""A batch that is on its way to disk for so long: this node steps aside."""
+SLOW_DISK_NS: Final = 10 * SECOND
+"""…until no batch took so long for this time: between two slow ones the disk looks well."""
 MAX_HELD_MESSAGES: Final = 1024
 """Per unstamped shard; the oldest go first (Raft repeats what matters)."""
 

@@ -45,6 +45,7 @@ def status(
         batch_in_flight_ms=durability.age_ms(now),
         proposals=proposals,
         room=core.room,
+        slow_disk=core.slow,
     )
 
 

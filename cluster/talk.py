@@ -101,8 +101,7 @@ class Talk:
         if now < self._next_beat:
             return
         self._next_beat = now + BEAT_NS
-        aside = self._core.draining or self._core.room is not Room.ENOUGH
-        beat = Beat(now, self._core.hsm, aside, giver, ledger)
+        beat = Beat(now, self._core.hsm, self._core.aside, giver, ledger)
         for peer in self._core.peers.values():
             if peer.connected:
                 if not peer.welcomed:

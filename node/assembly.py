@@ -159,6 +159,7 @@ def assemble(
         )
         metrics.observe(taken, in_flight=slots.taken)
         gate.disk_short = taken.is_short
+        gate.disk_slow = status.slow_disk
         return taken
 
     metrics.watch_host(host.status)

@@ -1,4 +1,4 @@
-"""Whether this node takes new requests: not while it drains, not when its disk is nearly full.
+"""Whether this node takes new requests: not while it drains, or its disk is nearly full or slow.
 
 Whoever is turned away is told before anything is proposed: charged `no` (I12). Requests that are
 under way go on.
@@ -18,6 +18,7 @@ class Gate:
     def __init__(self) -> None:
         self.draining = False
         self.disk_short = False
+        self.disk_slow = False
 
     def check(self) -> None:
         """Raises Problem (503 draining, 429 busy) when new requests are not taken."""
@@ -27,9 +28,8 @@ class Gate:
                 "this node is shutting down; ask another node",
                 retry_after_s=DRAIN_RETRY_S,
             )
-        if self.disk_short:
+        if self.disk_short or self.disk_slow:
+            why = "is short of disk space" if self.disk_short else "has a slow disk"
             raise Problem(
-                Code.BUSY,
-                "this node is short of disk space; ask another node",
-                retry_after_s=DRAIN_RETRY_S,
+                Code.BUSY, f"this node {why}; ask another node", retry_after_s=DRAIN_RETRY_S
             )

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cluster.limits import SLOW_DISK_MS
 from cluster.room import Room
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 PICTURE_S: Final = 0.5
 """How old a picture may be; probes come every few seconds, the drain asks more often."""
-SLOW_DISK_MS: Final = 2_000
-"""A batch on its way to disk for this long: step aside (raft-host.md, constants)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,6 @@ def checks(picture: Picture) -> tuple[Check, ...]:
     status, space = picture.status, picture.space
     leaderless = [str(group.shard) for group in status.groups if not group.leader]
     behind = [str(group.shard) for group in status.groups if group.catching_up]
-    slow = status.batch_in_flight_ms >= SLOW_DISK_MS
     map_free = space.map_total - space.map_used
     return (
         Check("serving", not picture.draining, "draining" if picture.draining else "ok"),
@@ -80,9 +78,9 @@ def checks(picture: Picture) -> tuple[Check, ...]:
         ),
         Check(
             "disk",
-            not (slow or picture.is_short),
-            f"a write takes {status.batch_in_flight_ms:.0f} ms"
-            if slow
+            not (status.slow_disk or picture.is_short),
+            f"slow: a write takes {status.batch_in_flight_ms:.0f} ms, or took over {SLOW_DISK_MS}"
+            if status.slow_disk
             else f"{min(space.disk_free, map_free)} bytes free"
             f"{', too few' if picture.is_short else ''}",
         ),

@@ -133,3 +133,21 @@ def test_a_full_node_takes_no_snapshot_until_there_is_room(monkeypatch: pytest.M
     world.until(world.settled, seconds=20)
     assert host.status().counters.snapshots_installed >= 1
     assert len(world.state_hashes()) == 1
+
+
+def test_a_leader_with_a_slow_disk_is_replaced_and_leads_nothing_until_the_disk_is_well() -> None:
+    world = World(shards=4).start()
+    slow = world.leader(0)
+    node = world.nodes[slow]
+    node.disk_ms = 3000
+    user = next(n for n in world.node_ids if n != slow)
+    Account("write", shards=4).enrol(world, user)
+    world.until(lambda: node.host.status().slow_disk and LEADER not in roles(world, slow))
+    for number in range(10):
+        Account(f"user {number}", shards=4).enrol(world, user)
+        world.run(5)
+        assert LEADER not in roles(world, slow)
+        assert node.host.status().slow_disk
+    node.disk_ms = 4
+    world.until(lambda: not node.host.status().slow_disk, seconds=20)
+    world.until(lambda: LEADER in roles(world, slow), seconds=120, what="leadership is spread")

@@ -484,8 +484,9 @@ async def test_a_draining_node_takes_nothing_new_and_charges_nothing(edge):
     assert headers["Connection"] == "close"
 
 
-async def test_a_node_short_of_space_steps_aside(edge):
-    edge.world.nodes[1].assembly.gate.disk_short = True
+@pytest.mark.parametrize("trouble", ["disk_short", "disk_slow"])
+async def test_a_node_in_trouble_with_its_disk_turns_away_and_charges_nothing(edge, trouble):
+    setattr(edge.world.nodes[1].assembly.gate, trouble, True)
     body = await edge.problem("POST", "/v1/attempts", good_values(AttemptBody))
     assert (body["status"], body["code"], body["charged"]) == (429, "busy", "no")
 

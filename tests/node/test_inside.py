@@ -55,7 +55,7 @@ async def test_a_healthy_node_passes_every_check(picture):
         ({"fewest_givers": 2}, {}, "share-givers"),
         ({}, {"room": Room.SHORT}, "disk"),
         ({}, {"room": Room.FULL}, "disk"),
-        ({}, {"batch_in_flight_ms": 2000.0}, "disk"),
+        ({}, {"slow_disk": True}, "disk"),
         ({}, {"stepping": False, "waiting_for": "marks"}, "raft"),
         ({}, {"hash_agreement": False}, "state-hash"),
         ({}, {"groups": ()}, "quorum"),
