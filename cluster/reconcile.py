@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from cluster.core import Core, Group
     from cluster.sending import SnapshotSender
 
-REPLICATES = 1
+SNAPSHOT = 2
+"""Of a peer's progress; one that is only probed may have everything all the same: raft-rs leaves it
+so in a quiet shard after a link was lost."""
 
 
 class Reconcile:
@@ -98,7 +100,7 @@ class Reconcile:
         for number, matched, _, _, state in self._core.raft.status(group.shard).progress:
             node = NodeId(number)
             peer = self._core.peers.get(node)
-            caught_up = state == REPLICATES and matched + LEARNER_LAG_ENTRIES >= group.last_index
+            caught_up = state != SNAPSHOT and matched + LEARNER_LAG_ENTRIES >= group.last_index
             if node not in group.learners or node not in alive or peer is None:
                 continue
             if caught_up and peer.hsm and peer.has_ledger(group.shard):

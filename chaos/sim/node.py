@@ -280,7 +280,8 @@ class SimNetwork:
         """Copy a peer's snapshot file."""
         node, world = self.node, self.node.world
         data = world.machines[from_node].files.get(name)
-        if not world.connected(node.id, from_node) or data is None or len(data) > size:
+        refused = world.refuse_file is not None and world.refuse_file(from_node, name)
+        if not world.connected(node.id, from_node) or refused or (data and len(data) > size):
             data = None
 
         def finish() -> None:

@@ -52,6 +52,8 @@ class World:
         self.delay_ms = delay_ms
         self.disk_ms = disk_ms
         self.fetch_ms = 30
+        self.refuse_file: Callable[[NodeId, str], bool] | None = None
+        """Of whom, and which file: true when it cannot be fetched."""
         self.spoil_once: Callable[[bytes], bytes] | None = None
         self.loss = 0.0
         self.refused = 0.0

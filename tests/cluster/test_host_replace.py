@@ -1,0 +1,371 @@
+"""Replacing a node in the simulated world: what follows, what may go wrong, what must not."""
+
+import pytest
+
+from chaos.sim import CLUSTER, SECOND, Account, SimStore, World
+from cluster.api import Give, NotAGiver
+from cluster.boot import BootRefused
+from cluster.commands import Barrier
+from cluster.stamp import enrolment
+
+
+@pytest.fixture
+def world():
+    return World(shards=2).start()
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    """Logs are cut soon, so that whoever was away needs a snapshot."""
+    monkeypatch.setattr("cluster.compaction.LOG_CUT_ENTRIES", 20)
+    monkeypatch.setattr("cluster.compaction.LOG_KEEP_ENTRIES", 5)
+
+
+def groups(world, node):
+    return world.nodes[node].host.status().groups
+
+
+def is_done(world):
+    """Every living member sees exactly the book's voters, with complete ledgers."""
+    for node in world.alive:
+        for group in node.host.status().groups:
+            fulfilled = group.voters == world.node_ids and not group.learners
+            if not (fulfilled and group.ledger_complete):
+                return False
+    return True
+
+
+def finish(world, seconds=60):
+    """Turn the time until the book is fulfilled, and a little longer."""
+    end = world.now + seconds * SECOND
+    while not is_done(world):
+        assert world.now < end, f"the book is not fulfilled within {seconds} virtual seconds"
+        world.run(0.25)
+    world.until(world.led)
+    world.run(2.5)
+
+
+def join(world, old, *, crash=True):
+    if crash and world.nodes[old].up:
+        world.nodes[old].crash()
+    new = world.replace(old)
+    world.nodes[new].start()
+    return new
+
+
+def busy(world, node, count=40, shard=0):
+    for _ in range(count):
+        world.outcome(node, Barrier(), shard=shard)
+
+
+def gives(world, node, account, number, era=1):
+    verdict = world.nodes[node].host.share_verdict(account.record_id, era, account.attempt(number))
+    return isinstance(verdict, Give)
+
+
+def test_a_dead_node_is_replaced_and_its_successor_votes_and_gives(world):
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    new = join(world, 4)
+    finish(world)
+    assert new == 6
+    assert world.node_ids == (1, 2, 3, 5, 6)
+    world.applied(1, account.charge(2))
+    world.run(1)
+    assert gives(world, new, account, 1)
+    assert gives(world, new, account, 2)
+    assert len(world.state_hashes()) == 1
+    seats = {giver.seat for giver in world.nodes[1].host.share_givers(0)}
+    assert seats == {1, 2, 3, 4, 5}
+    for dead in (1, 2):
+        world.nodes[dead].crash()
+    world.until(world.led)
+    world.applied(new, account.charge(3))
+
+
+def test_the_successor_comes_by_a_snapshot_where_the_log_is_cut(world, cut):
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    busy(world, 1)
+    world.run(3)
+    assert all(groups(world, node)[0].first_index > 2 for node in world.node_ids)
+    new = join(world, 4)
+    finish(world)
+    assert world.nodes[new].host.status().counters.snapshots_installed >= 1
+    assert gives(world, new, account, 1)
+    assert groups(world, new)[0].revision == 1
+    assert len(world.state_hashes()) == 1
+
+
+def test_a_living_node_that_is_replaced_stops_with_one_line(world):
+    new = world.replace(4)
+    assert world.machines[4].stopped.startswith("node 4 was replaced by node 6")
+    assert "destroy its HSM keys" in world.machines[4].stopped
+    world.nodes[new].start()
+    finish(world)
+    with pytest.raises(BootRefused, match="node 4 was replaced by node 6"):
+        world.machines[4].start()
+
+
+def test_a_leader_is_replaced_and_another_one_does_it(world):
+    old = world.leader()
+    join(world, old, crash=False)
+    finish(world)
+    assert world.led()
+
+
+def test_a_replaced_node_without_the_new_book_is_heard_by_nobody(world):
+    account = Account("user").enrol(world, 1)
+    world.nodes[4].crash()
+    new = world.replace(4, tell=(1, 2, 3, 5))
+    world.nodes[new].start()
+    finish(world)
+    ghost = world.machines[4].start()
+    world.run(10)
+    assert ghost.up
+    assert "marks of this node" in ghost.host.status().waiting_for
+    verdict = ghost.host.share_verdict(account.record_id, 1, account.attempt(1))
+    assert isinstance(verdict, NotAGiver)
+
+
+def test_a_replaced_node_among_others_with_old_books_gets_no_vote_and_no_entry(world):
+    """Two members and the ghost have the old book; they are links to each other, and no quorum."""
+    world.nodes[4].crash()
+    lead(world, 3)
+    new = world.replace(4, tell=(3, 5))
+    world.nodes[new].start()
+    ghost = world.machines[4].start()
+    world.until(lambda: ghost.host.status().stepping, seconds=20)
+    world.run(30)
+    for group in ghost.host.status().groups:
+        assert group.role in ("follower", "pre-candidate")
+    world.untold = set()
+    for node in (1, 2):
+        world.tell(node)
+    finish(world)
+    assert ghost.up
+    world.tell(4)
+    assert "node 4 was replaced by node 6" in ghost.stopped
+
+
+def lead(world, node):
+    """Have `node` lead every shard."""
+    for shard in range(world.shards):
+        leader = world.leader(shard)
+        if leader not in (None, node):
+            world.nodes[leader].host._core.raft.transfer_leader(shard, node)
+            world.nodes[leader].host._core.ports.wake()
+    world.until(lambda: all(world.leader(s) == node for s in range(world.shards)), seconds=20)
+
+
+def test_a_leader_with_the_old_book_changes_nothing_and_says_so(world):
+    world.nodes[4].crash()
+    lead(world, 3)
+    new = world.replace(4, tell=(3,))
+    world.nodes[new].start()
+    world.until(lambda: groups(world, 3)[0].voters == (1, 2, 3, 5), seconds=10)
+    lead(world, 5)  # it never heard of revision 1 but by the log
+    before = [groups(world, 5)[shard].voters for shard in (0, 1)]
+    world.run(20)
+    assert [groups(world, 5)[shard].voters for shard in (0, 1)] == before
+    assert any("--sync" in alarm for alarm in world.nodes[5].host.status().alarms)
+    world.untold = set()
+    for node in (1, 2, 5):
+        world.tell(node)
+    finish(world)
+
+
+def test_nobody_is_removed_while_that_would_cost_the_quorum(world):
+    for node in (4, 5):
+        world.nodes[node].crash()
+    lead(world, 3)
+    world.replace(4)
+    world.nodes[2].crash()
+    world.run(0.5)
+    assert all(group.voters == (1, 2, 3, 4, 5) for group in groups(world, 3))
+    world.nodes[2].start()
+    world.nodes[5].start()
+    world.nodes[6].start()
+    finish(world)
+
+
+def test_with_two_dead_nodes_both_are_replaced_one_after_the_other(world):
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    for node in (4, 5):
+        world.nodes[node].crash()
+    first, second = join(world, 4), join(world, 5)
+    finish(world)
+    assert world.node_ids == (1, 2, 3, first, second)
+    assert gives(world, first, account, 1)
+    assert gives(world, second, account, 1)
+
+
+def test_the_successor_is_replaced_itself_before_it_ever_came(world):
+    world.nodes[4].crash()
+    never = world.replace(4)
+    world.until(lambda: all(never in group.learners for group in groups(world, 1)), seconds=20)
+    new = join(world, never)
+    finish(world)
+    assert world.node_ids == (1, 2, 3, 5, new)
+    with pytest.raises(BootRefused, match=f"node {never} was replaced by node {new}"):
+        world.machines[never].start()
+
+
+def test_every_node_is_replaced_in_turn_and_nothing_is_forgotten(world, cut):
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    for old in (1, 2, 3, 4, 5):
+        join(world, old)
+        finish(world)
+        busy(world, world.node_ids[-1], 10)
+    assert world.node_ids == (6, 7, 8, 9, 10)
+    for node in world.node_ids:
+        assert gives(world, node, account, 1)
+    world.applied(6, account.charge(2))
+    world.applied(6, account.charge(3))
+    assert world.applied(7, account.charge(4)).status != "done"
+    world.until(world.settled)
+    assert len(world.state_hashes()) == 1
+
+
+def test_the_count_of_the_old_seat_goes_to_the_new_one():
+    """An eleventh evaluation would need a seat that forgot what it gave."""
+    world = World(shards=2, grace_s=600).start()
+    account = Account("user").enrol(world, 1)
+    for number in range(world.limit):
+        world.applied(1, account.charge(number))
+    world.run(0.5)
+    new = join(world, 4)
+    finish(world)
+    row = world.nodes[new].host.ledger_row(account.record_id)
+    assert set(row.ids) == {account.attempt(number) for number in range(world.limit)}
+
+
+def test_no_share_before_the_ledger_is_complete(world):
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    refuse_rows(world)
+    new = join(world, 4)
+    world.until(lambda: groups(world, new)[0].applied >= groups(world, 1)[0].commit, seconds=20)
+    world.run(20)
+    assert all(group.learners == (new,) for group in groups(world, 1)), "promoted too early"
+    host = world.nodes[new].host
+    verdict = host.share_verdict(account.record_id, 1, account.attempt(1))
+    assert isinstance(verdict, NotAGiver)
+    assert new not in [giver.node_id for giver in world.nodes[1].host.share_givers(0)]
+    assert not any(group.ledger_complete for group in groups(world, new))
+    refuse_rows(world, none=True)
+    world.run(60)
+    finish(world)
+    assert gives(world, new, account, 1)
+
+
+def refuse_rows(world, *, none=False):
+    """No ledger file arrives."""
+    world.refuse_file = None if none else lambda _from, name: name.startswith("out-ledger-")
+
+
+@pytest.mark.parametrize("when", [0.3, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0])
+def test_a_joiner_may_be_killed_at_any_time_and_goes_on(when, cut):
+    world = World(seed=int(when * 10), shards=2).start()
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    busy(world, 1)
+    world.run(3)
+    new = join(world, 4)
+    world.run(when)
+    world.nodes[new].crash()
+    world.run(1)
+    world.nodes[new].start()
+    finish(world)
+    assert gives(world, new, account, 1)
+    assert len(world.state_hashes()) == 1
+
+
+@pytest.mark.parametrize("when", [0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0])
+def test_the_leader_may_be_killed_at_any_step_of_a_replacement(when):
+    world = World(seed=int(when * 10), shards=2).start()
+    account = Account("user").enrol(world, 1)
+    new = join(world, 4)
+    world.run(when)
+    leader = world.leader()
+    if leader is not None:
+        world.nodes[leader].crash()
+        world.until(world.led)
+        world.nodes[leader].start()
+    finish(world)
+    world.applied(new, account.charge(1))
+    world.until(world.settled)
+    assert len(world.state_hashes()) == 1
+
+
+def test_a_joiner_whose_disk_was_rolled_back_stops(world):
+    new = join(world, 4)
+    world.until(lambda: groups(world, new)[0].applied > 1, seconds=20)
+    node = world.nodes[new]
+    world.run(0.3)
+    old = node.store.copy()
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    world.run(3)
+    node.crash()
+    node.store = old
+    node.start()
+    world.until(lambda: node.stopped is not None, seconds=10)
+    assert "rolled back" in node.stopped
+
+
+def test_an_empty_directory_under_the_joiner_s_used_enrolment_is_refused(world):
+    new = join(world, 4)
+    finish(world)
+    node = world.nodes[new]
+    node.crash()
+    node.store = SimStore()
+    with pytest.raises(BootRefused, match="has run before"):
+        node.start()
+    node.stamp = enrolment(CLUSTER, new)
+    node.start()
+    world.until(lambda: node.stopped is not None, seconds=10)
+    assert "has seen incarnation 1" in node.stopped
+
+
+def test_a_joiner_that_has_nothing_to_remember_opens_no_gate(world):
+    """Two of the others are down: of three that are up one just came, and does not count."""
+    for node in (4, 5):
+        world.nodes[node].crash()
+    new = world.replace(4)
+    lead(world, 3)
+    refuse_rows(world)
+    world.nodes[new].start()
+    world.until(lambda: groups(world, 3)[0].learners == (new,), seconds=20)
+    world.nodes[1].crash()
+    world.nodes[1].start()
+    world.nodes[2].crash()
+    world.run(3)
+    world.nodes[1].crash()
+    world.nodes[1].start()
+    world.run(5)
+    assert "1 more voters" in world.nodes[1].host.status().waiting_for
+
+
+def test_a_founder_that_never_ran_before_comes_late_with_a_complete_ledger():
+    world = World(shards=2)
+    for node in (1, 2, 3, 4):
+        world.nodes[node].start()
+    world.until(world.led)
+    world.nodes[4].crash()
+    new = world.replace(4)
+    world.nodes[new].start()
+    world.until(lambda: groups(world, 1)[0].voters == (1, 2, 3, 5, 6), seconds=30)
+    world.nodes[5].start()
+    finish(world)
+
+
+def test_three_seats_replace_a_node_with_the_rows_of_the_other_two():
+    world = World(nodes=3, shards=1).start()
+    account = Account("user", shards=1).enrol(world, 1)
+    world.applied(1, account.charge(1))
+    new = join(world, 3)
+    finish(world)
+    assert gives(world, new, account, 1)
