@@ -130,7 +130,7 @@ def test_a_node_that_stood_still_for_thirty_seconds_and_gets_everything_at_once_
 
 
 def test_a_leader_that_stands_still_again_and_again_gives_no_answer_of_its_past():
-    """It wakes for a moment every two seconds, with clients waiting, and still takes itself for it."""
+    """It wakes for a moment every two seconds, clients waiting, and takes itself for the leader."""
     stage = Stage(limit=30)
     account = stage.user("a user")
     old = stage.leader()
