@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cluster import ledger, statehash
+from cluster.next_step import replace_node
 from cluster.ports import TABLES
 from cluster.record import decode_record
 from cluster.stamp import Stamp, StampError, decode_stamp
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
 
 class BootRefused(Exception):  # noqa: N818 - it says what happened, and the node ends with it
     """This directory must not run; one line: what is wrong and the next step."""
+
+
+class _Lost(Exception):  # noqa: N818 - as above
+    """The directory must never be used again; `boot` adds the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +121,20 @@ def boot(store: ReadView, stamp_data: bytes, shape: Shape) -> BootState:
         return _resume(store, stamp, shape, decode_identity(stored))
     except msgspec.DecodeError as error:
         raise BootRefused(
-            f"the data directory does not decode ({error}): replace this node under a new id"
+            f"the data directory does not decode ({error}): {replace_node(shape.node_id)}"
         ) from error
+    except _Lost as lost:
+        raise BootRefused(f"{lost}: {replace_node(shape.node_id)}") from lost
 
 
 def _found(store: ReadView, stamp: Stamp, shape: Shape) -> BootState:
     """An empty directory: allowed only to a node that never ran."""
     if any(_some(store, table) for table in TABLES):
-        raise BootRefused(
-            "the data directory has contents but no identity: replace this node under a new id"
-        )
+        raise _Lost("the data directory has contents but no identity")
     if stamp.incarnation != 0:
-        raise BootRefused(
+        raise _Lost(
             f"the data directory is empty, but node {shape.node_id} has run before (incarnation"
-            f" {stamp.incarnation}): its votes and ledger are lost; replace it under a new node id"
+            f" {stamp.incarnation}): its votes and ledger are lost"
         )
     row = founding_group(shape.founders, ledger=shape.node_id in shape.founders)
     return BootState(
@@ -183,10 +188,9 @@ def _check_identity(identity: Identity, stamp: Stamp, shape: Shape) -> None:
             f" cluster.json says {shape.shards} and {shape.limit}: bring back the old cluster.json"
         )
     if identity.incarnation < stamp.incarnation:
-        raise BootRefused(
+        raise _Lost(
             f"the data directory is older than the HSM's stamp (incarnation"
-            f" {identity.incarnation} < {stamp.incarnation}): it was rolled back; replace this node"
-            " under a new id"
+            f" {identity.incarnation} < {stamp.incarnation}): it was rolled back"
         )
     if identity.incarnation > stamp.incarnation + 1:
         raise BootRefused(
@@ -204,29 +208,24 @@ def _check_stamp(groups: tuple[GroupState, ...], stamp: Stamp) -> None:
         newer_term = stamped.term < row.term
         same_vote = stamped.term == row.term and stamped.vote in (0, row.vote)
         if not (newer_term or same_vote) or row.applied < stamped.applied:
-            raise BootRefused(
+            raise _Lost(
                 f"the data directory is older than the HSM's stamp (shard {group.shard}: term"
                 f" {row.term} vote {row.vote} applied {row.applied}, stamped {stamped.term}"
-                f" {stamped.vote} {stamped.applied}): it was rolled back; replace this node under"
-                " a new id"
+                f" {stamped.vote} {stamped.applied}): it was rolled back"
             )
 
 
 def _group(store: ReadView, shape: Shape, shard: ShardId) -> GroupState:
     stored = store.get("group", group_key(shard))
     if stored is None:
-        raise BootRefused(
-            f"shard {shard} has no group row: the data directory is damaged; replace this node"
-            " under a new id"
-        )
+        raise _Lost(f"shard {shard} has no group row: the data directory is damaged")
     row = decode_group(stored)
     entries = _entries(store, shard, row)
     last = entries[-1][0] if entries else row.truncated_index
     if not row.truncated_index <= row.applied <= row.commit <= last:
-        raise BootRefused(
+        raise _Lost(
             f"shard {shard}: cut {row.truncated_index}, applied {row.applied}, commit {row.commit},"
-            f" last {last} are out of order: the data directory is damaged; replace this node"
-            " under a new id"
+            f" last {last} are out of order: the data directory is damaged"
         )
     full = _records(store, shape, shard, row)
     other = next(iter(store.items("records", *slot_range(shard, row.slot ^ 1))), None)
@@ -239,9 +238,8 @@ def _entries(store: ReadView, shard: ShardId, row: GroupRow) -> tuple[Entry, ...
     for key, value in store.items("log", log_key(shard, 0), log_key(ShardId(shard + 1), 0)):
         index = int.from_bytes(key[2:], "big")
         if index != expected:
-            raise BootRefused(
-                f"shard {shard}: log entry {expected} is missing: the data directory is damaged;"
-                " replace this node under a new id"
+            raise _Lost(
+                f"shard {shard}: log entry {expected} is missing: the data directory is damaged"
             )
         term, kind, data = split_log_value(value)
         entries.append((index, term, kind, data))
@@ -255,16 +253,18 @@ def _records(store: ReadView, shape: Shape, shard: ShardId, row: GroupRow) -> di
     for key, value in store.items("records", *slot_range(shard, row.slot)):
         record_id = RecordId(key[RECORD_KEY_PREFIX_BYTES:])
         if shard_of(record_id, shape.shards) != shard:
-            raise BootRefused(f"shard {shard} holds a record of another shard: damaged directory")
+            raise _Lost(
+                f"shard {shard} holds a record of another shard: the data directory is damaged"
+            )
         record = decode_record(value)
         state = statehash.add(state, record_id, value)
         count += 1
         if record.active is not None and len(record.attempts) >= shape.limit:
             full[record_id] = record.era
     if count != row.records or statehash.encode_hash(state) != row.hash:
-        raise BootRefused(
+        raise _Lost(
             f"shard {shard}: {count} records do not match their stored count {row.records} and"
-            " state hash: the data directory is damaged; replace this node under a new id"
+            " state hash: the data directory is damaged"
         )
     return full
 
@@ -281,8 +281,8 @@ def _ledger(store: ReadView) -> tuple[int, StateHash]:
         totals = decode_totals(stored)
         expected = (totals.rows, statehash.decode_hash(totals.hash))
     if (rows, state) != expected:
-        raise BootRefused(
+        raise _Lost(
             f"the ledger's {rows} rows do not match their stored count {expected[0]} and hash: the"
-            " data directory is damaged; replace this node under a new id"
+            " data directory is damaged"
         )
     return rows, state

@@ -15,6 +15,8 @@ from uuid import UUID  # noqa: TC003 - msgspec reads the annotations at run time
 import msgspec
 from msgspec import Struct
 
+from cluster.next_step import replace_node
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -123,7 +125,7 @@ def _identify(path: Path, wanted: Identity) -> None:
     except msgspec.DecodeError as error:
         raise DataDirForeignError(
             f"{file} is damaged or of another program ({error}): "
-            "keep the directory for inspection and replace the node",
+            f"keep the directory for inspection and {replace_node(wanted.node_id)}",
         ) from error
     if found.format != wanted.format:
         raise DataDirForeignError(

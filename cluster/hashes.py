@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from cluster.api import HostStopped
 from cluster.frames import HashPoint
 from cluster.limits import CONTRADICTORS, HASH_EVERY, HASH_PATIENCE_NS, HASHES_KEPT
+from cluster.next_step import replace_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -170,5 +171,5 @@ class Hashes:
             raise HostStopped(
                 f"shard {shard}: this node's state hash at index {index} is contradicted by"
                 f" {disagreeing} peers and shared by {agreeing}: keep the directory for"
-                " examination and replace this node under a new id"
+                f" examination and {replace_node()}"
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cluster.api import HostStopped
 from cluster.frames import Hello, ShardMark, Welcome
+from cluster.next_step import replace_node
 from cluster.tables import MarkRow, encode_row, marks_key
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ class Gate:
         if not welcome.accepted:
             raise HostStopped(
                 f"node {peer} has seen incarnation {welcome.incarnation} of this node id from"
-                " elsewhere: an older copy or a second process; stop the other one, or replace this"
-                " node under a new id"
+                " elsewhere: an older copy or a second process; stop the other one, or "
+                + replace_node()
             )
         if self.open:
             return
@@ -156,6 +157,5 @@ class Gate:
             raise HostStopped(
                 f"the data directory is older than what node {peer} saw of it (shard {mark.shard}:"
                 f" term {own.term} last {own.last_index} commit {own.commit}, seen {mark.term}"
-                f" {mark.last_index} {mark.commit}): it was rolled back; replace this node under a"
-                " new id"
+                f" {mark.last_index} {mark.commit}): it was rolled back; " + replace_node()
             )

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from cluster.decoding import Decoder
+from cluster.next_step import replace_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,5 +71,5 @@ def decode_stamp(data: bytes) -> Stamp:
     except msgspec.DecodeError as error:
         raise StampError(
             f"the HSM's stamp is not one of this version ({error}): check the token's label, or"
-            " enrol this seat anew under a new node id"
+            f" {replace_node()}"
         ) from error

@@ -13,6 +13,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Final
 
+from cluster.next_step import replace_node
 from cluster.ports import TABLES, Table
 from engines.encoding import enc, u16, u32, u64
 
@@ -31,7 +32,7 @@ ALL_TABLES: Final = (*TABLES, STORE_TABLE)
 
 REPLACE_NODE: Final = (
     "this node must not go on with it: check the disk, keep the directory for inspection, and "
-    "replace the node"
+    + replace_node()
 )
 
 

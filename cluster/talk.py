@@ -29,6 +29,7 @@ from cluster.frames import (
     decode_frame,
 )
 from cluster.limits import BEAT_NS, MARKS_AGAIN_NS, MAX_INBOX_BYTES, TURN_INPUT_BYTES
+from cluster.next_step import replace_node
 from cluster.room import Room
 from cluster.statehash import encode_hash
 from cluster.types import ShardId
@@ -304,7 +305,7 @@ class Talk:
         if mine and seen > group.last_index:
             raise HostStopped(
                 f"shard {shard}: node {peer.node_id} has acknowledged index {seen} of this log,"
-                f" which ends at {group.last_index}: this node's directory was rolled back; replace"
-                " this node under a new id"
+                f" which ends at {group.last_index}: this node's directory was rolled back; "
+                + replace_node(self._core.shape.node_id)
             )
         return kind

@@ -53,7 +53,7 @@ def test_a_directory_that_lost_acknowledged_entries_is_refused_by_the_peers_mark
     node.start()
     world.until(lambda: node.stopped is not None, seconds=10)
     assert "older than what node" in node.stopped
-    assert "replace this node" in node.stopped
+    assert "replace the node with 'quorumvault member replace" in node.stopped
 
 
 def test_marks_are_remembered_through_a_restart_of_everyone():

@@ -1,0 +1,10 @@
+"""The next step of every refusal that no restart mends, in the same words, naming one command."""
+
+from __future__ import annotations
+
+
+def replace_node(node_id: int | None = None) -> str:
+    """What to do with a node whose directory must never be used again; its id if it is at hand."""
+    if node_id is None:
+        return "replace the node with 'quorumvault member replace N' (N: its id; docs/node.md)"
+    return f"replace the node with 'quorumvault member replace {node_id}' (docs/node.md)"
