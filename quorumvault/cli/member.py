@@ -34,6 +34,8 @@ app = typer.Typer(no_args_is_help=True)
 
 LOOK_S: Final = 1.0
 """How often progress is asked for."""
+ELECTION_S: Final = 10.0
+"""How long a shard may be without a leader before that is an answer."""
 
 Directory = Annotated[
     Path, typer.Option("--cluster", help="The directory of 'cluster create'.", file_okay=False)
@@ -100,7 +102,7 @@ def replace(
     cluster = _load(directory)
     change = _change(cluster, old, new_id, {k: v for k, v in addresses.items() if v is not None})
     access = Access.from_directory(directory, change.before.nodes)
-    statuses = _statuses(access)
+    statuses = _settled(access)
     if not statuses and not change.begun:
         raise Failure(
             "no node answers at its admin address: what the quorum would become is not known; "
@@ -204,6 +206,16 @@ def _statuses(access: Access) -> dict[int, dict[str, Any]]:
         for node, status in access.statuses().items()
         if not isinstance(status, Unreachable)
     }
+
+
+def _settled(access: Access) -> dict[int, dict[str, Any]]:
+    """As `_statuses`, after an election that is under way: the lost node may have led."""
+    deadline = time.monotonic() + ELECTION_S
+    while True:
+        statuses = _statuses(access)
+        if not plan.leaderless(plan.shards_of(statuses)) or time.monotonic() > deadline:
+            return statuses
+        time.sleep(LOOK_S)
 
 
 def _refuse_if_not_now(

@@ -131,9 +131,15 @@ def cost(
                 f" would be up, and {cluster.threshold} are needed to evaluate a guess and to make"
                 " the new node's ledger: bring back the others first"
             )
-        if shard.leader is None:
-            return f"shard {number} has no leader now: nothing can change; try again in a moment"
+    without = leaderless(shards)
+    if without:
+        return f"shard {without[0]} has no leader now: nothing can change; try again in a moment"
     return None
+
+
+def leaderless(shards: Mapping[int, Shard]) -> list[int]:
+    """Shards that nobody leads: for a moment after a leader died."""
+    return [number for number, shard in shards.items() if shard.leader is None]
 
 
 def unfinished(cluster: ClusterFile, shards: Mapping[int, Shard]) -> str | None:
