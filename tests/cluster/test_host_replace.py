@@ -1,11 +1,11 @@
 """Replacing a node in the simulated world: what follows, what may go wrong, what must not."""
 
 import pytest
+from replace_kit import busy, finish, gives, groups, join, lead, refuse_rows
 
-from chaos.sim import CLUSTER, SECOND, Account, SimStore, World
-from cluster.api import Give, NotAGiver
+from chaos.sim import CLUSTER, Account, SimStore, World
+from cluster.api import NotAGiver
 from cluster.boot import BootRefused
-from cluster.commands import Barrier
 from cluster.stamp import enrolment
 
 
@@ -19,48 +19,6 @@ def cut(monkeypatch):
     """Logs are cut soon, so that whoever was away needs a snapshot."""
     monkeypatch.setattr("cluster.compaction.LOG_CUT_ENTRIES", 20)
     monkeypatch.setattr("cluster.compaction.LOG_KEEP_ENTRIES", 5)
-
-
-def groups(world, node):
-    return world.nodes[node].host.status().groups
-
-
-def is_done(world):
-    """Every living member sees exactly the book's voters, with complete ledgers."""
-    for node in world.alive:
-        for group in node.host.status().groups:
-            fulfilled = group.voters == world.node_ids and not group.learners
-            if not (fulfilled and group.ledger_complete):
-                return False
-    return True
-
-
-def finish(world, seconds=60):
-    """Turn the time until the book is fulfilled, and a little longer."""
-    end = world.now + seconds * SECOND
-    while not is_done(world):
-        assert world.now < end, f"the book is not fulfilled within {seconds} virtual seconds"
-        world.run(0.25)
-    world.until(world.led)
-    world.run(2.5)
-
-
-def join(world, old, *, crash=True):
-    if crash and world.nodes[old].up:
-        world.nodes[old].crash()
-    new = world.replace(old)
-    world.nodes[new].start()
-    return new
-
-
-def busy(world, node, count=40, shard=0):
-    for _ in range(count):
-        world.outcome(node, Barrier(), shard=shard)
-
-
-def gives(world, node, account, number, era=1):
-    verdict = world.nodes[node].host.share_verdict(account.record_id, era, account.attempt(number))
-    return isinstance(verdict, Give)
 
 
 def test_a_dead_node_is_replaced_and_its_successor_votes_and_gives(world):
@@ -146,16 +104,6 @@ def test_a_replaced_node_among_others_with_old_books_gets_no_vote_and_no_entry(w
     assert ghost.up
     world.tell(4)
     assert "node 4 was replaced by node 6" in ghost.stopped
-
-
-def lead(world, node):
-    """Have `node` lead every shard."""
-    for shard in range(world.shards):
-        leader = world.leader(shard)
-        if leader not in (None, node):
-            world.nodes[leader].host._core.raft.transfer_leader(shard, node)
-            world.nodes[leader].host._core.ports.wake()
-    world.until(lambda: all(world.leader(s) == node for s in range(world.shards)), seconds=20)
 
 
 def test_a_leader_with_the_old_book_changes_nothing_and_says_so(world):
@@ -259,11 +207,6 @@ def test_no_share_before_the_ledger_is_complete(world):
     world.run(60)
     finish(world)
     assert gives(world, new, account, 1)
-
-
-def refuse_rows(world, *, none=False):
-    """No ledger file arrives."""
-    world.refuse_file = None if none else lambda _from, name: name.startswith("out-ledger-")
 
 
 @pytest.mark.parametrize("when", [0.3, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0])

@@ -1,6 +1,7 @@
 """Random faults from a seed, and I1-I5, I7, I8 checked all along; any seed may be replayed."""
 
 import pytest
+from replace_kit import finish, is_done, join
 
 from chaos.sim import MS, Account, World
 from cluster.api import Applied, Give, NotAppended
@@ -76,7 +77,7 @@ class Witness:
 
 def trouble(world):
     """One random fault, or one healed."""
-    choice = world.random.randrange(9)
+    choice = world.random.randrange(10)
     down = [node for node in world.nodes.values() if not node.up]
     if choice <= 1 and len(down) < 3:
         world.random.choice(world.alive).crash()
@@ -94,6 +95,9 @@ def trouble(world):
     elif choice == 7:
         node = world.random.choice(world.alive)
         node.hsm_away = not node.hsm_away
+    elif choice == 8:
+        if is_done(world):  # one replacement after the other, as the command allows
+            join(world, world.random.choice(world.node_ids), crash=False)
     else:
         world.loss = world.random.choice([0.0, 0.0, 0.05])
 
@@ -120,7 +124,7 @@ def test_random_faults_break_no_rule(seed, monkeypatch):
         node.hsm_away, node.disk_ms = False, 4
         if not node.up:
             node.start()
-    world.until(world.led)
+    finish(world, seconds=200)
     world.run(9)
     world.until(world.settled, seconds=120)
     witness.look()
@@ -128,4 +132,4 @@ def test_random_faults_break_no_rule(seed, monkeypatch):
     assert not [node.stopped for node in world.nodes.values() if node.stopped]
     assert witness.shares
     fresh = Account("afterwards")
-    fresh.enrol(world, 3)
+    fresh.enrol(world, world.node_ids[2])

@@ -1,0 +1,244 @@
+"""Ledger rows on their way to a node that joins: liars, losses, older and newer files (I1)."""
+
+import pytest
+from replace_kit import busy, finish, groups, join, refuse_rows
+
+from chaos.sim import Account, World
+from cluster.api import Give, LedgerFull
+from cluster.frames import Frame, LedgerAsk, LedgerOffer, decode_frame, encode_frame
+from cluster.ledger import Current, LedgerRow, decode_row, encode_row
+
+
+@pytest.fixture
+def world():
+    return World(shards=1, grace_s=600).start()
+
+
+@pytest.fixture
+def account(world):
+    account = Account("user", shards=1).enrol(world, 1)
+    world.applied(1, account.charge(1))
+    world.run(0.5)
+    return account
+
+
+def row_of(world, node, account):
+    return world.nodes[node].host.ledger_row(account.record_id)
+
+
+def forge(world, node, account, row):
+    """The liar's own store says so; only what it hands out matters here."""
+    world.nodes[node].store.tables["ledger"][account.record_id] = row
+
+
+def files_asked(world, joiner):
+    """Who was asked for rows by the joiner, in order."""
+    asked = []
+
+    def watch(a, b, frame):
+        if a == joiner and any(isinstance(item, LedgerAsk) for item in decode_frame(frame).items):
+            asked.append(b)
+
+    world.observe.append(watch)
+    return asked
+
+
+def unbound(row):
+    current = row.current
+    other = Current(bytes(32), current.birth_era, current.request, current.proof_key)
+    return encode_row(LedgerRow(row.floor, other, None, row.ids))
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        (unbound, "does not recompute"),
+        (lambda row: encode_row(row)[:-1], "the row of record"),
+        (lambda row: b"", "the row of record"),
+    ],
+    ids=["unbound registration", "truncated row", "empty row"],
+)
+def test_a_seat_whose_rows_no_honest_node_has_is_refused_and_another_one_asked(
+    world, account, lie, words
+):
+    for liar in (1, 2):
+        forge(world, liar, account, lie(row_of(world, liar, account)))
+    world.nodes[4].crash()
+    world.nodes[5].crash()
+    new = world.replace(4)
+    asked = files_asked(world, new)
+    world.nodes[new].start()
+    world.run(20)
+    alarms = " ".join(world.nodes[new].host.status().alarms)
+    assert words in alarms
+    assert {1, 2, 3} == set(asked)
+    assert not groups(world, new)[0].ledger_complete, "three seats are not there"
+    world.nodes[5].start()
+    world.run(20)
+    assert not groups(world, new)[0].ledger_complete, "two honest seats are not enough"
+
+
+def test_one_liar_among_four_costs_time_and_nothing_else(world, account):
+    honest = row_of(world, 1, account)
+    forge(world, 1, account, unbound(honest))
+    new = join(world, 4)
+    finish(world)
+    assert row_of(world, new, account) == honest
+
+
+def test_a_seat_that_tells_of_fewer_attempts_is_outvoted_by_any_other(world, account):
+    honest = row_of(world, 1, account)
+    for liar in (1, 2):
+        forge(world, liar, account, encode_row(LedgerRow(honest.floor, honest.current, None, ())))
+    new = join(world, 4)
+    finish(world)
+    assert row_of(world, new, account) == honest
+
+
+def test_a_seat_that_tells_of_more_attempts_denies_shares_and_gives_none(world, account):
+    honest = row_of(world, 1, account)
+    invented = tuple(account.attempt(number) for number in range(90, 90 + world.limit))
+    more = LedgerRow(honest.floor, honest.current, None, honest.ids + invented)
+    for liar in (1, 2, 3, 5):
+        forge(world, liar, account, encode_row(more))
+    new = join(world, 4)
+    finish(world)
+    verdict = world.nodes[new].host.share_verdict(account.record_id, 1, account.attempt(1))
+    assert verdict == LedgerFull()
+
+
+def test_what_was_charged_while_the_ledger_was_on_its_way_is_in_it_too(world, account):
+    """Files of an earlier index: the joiner's own log has the rest."""
+    refuse_rows(world)
+    world.nodes[4].crash()
+    new = world.replace(4)
+    world.nodes[new].start()
+    world.run(4)
+    refuse_rows(world, none=True)
+    world.fetch_ms = 3_000
+    world.run(61)
+    world.applied(1, account.charge(2))
+    finish(world, seconds=200)
+    ids = set(row_of(world, new, account).ids)
+    assert ids == {account.attempt(1), account.attempt(2)}
+
+
+def test_rows_of_a_later_index_wait_until_the_joiner_has_applied_so_much(world, account):
+    """It hears its leader no more, and its peers are ahead of it."""
+    refuse_rows(world)
+    world.nodes[4].crash()
+    new = world.replace(4)
+    world.nodes[new].start()
+    world.until(lambda: groups(world, new)[0].applied == groups(world, 1)[0].applied, seconds=20)
+    world.run(1)
+    node = world.nodes[new]
+    node.disk_ms = 3_600_000  # nothing more becomes durable there
+    refuse_rows(world, none=True)
+    world.applied(1, account.charge(2))
+    world.run(130)
+    assert not groups(world, new)[0].ledger_complete
+    joining = node.host.join._shards[0]
+    assert len(joining.said) == 3
+    assert (
+        max(said.index for said in joining.said.values())
+        > node.host._core.groups[0].durable_applied
+    )
+    node.crash()
+    node.disk_ms = 4
+    node.start()
+    finish(world, seconds=200)
+    assert set(row_of(world, new, account).ids) == {account.attempt(1), account.attempt(2)}
+
+
+def test_a_snapshot_between_reading_and_merging_begins_the_merge_anew(world, account, monkeypatch):
+    monkeypatch.setattr("cluster.compaction.LOG_CUT_ENTRIES", 20)
+    monkeypatch.setattr("cluster.compaction.LOG_KEEP_ENTRIES", 5)
+    new = join(world, 4)
+    join_ = world.nodes[new].host.join
+    world.until(lambda: not join_._shards or join_._shards[0].merging, seconds=20)
+    assert join_._shards
+    begun = join_._shards[0].begun
+    join_.installed(0)
+    finish(world)
+    assert begun == 1
+    assert row_of(world, new, account) == row_of(world, 1, account)
+
+
+def test_a_proof_empties_the_merged_list_like_any_other(world, account):
+    for number in range(world.limit):
+        world.applied(1, account.charge(number))
+    new = join(world, 4)
+    finish(world)
+    assert world.applied(1, account.prove(1)).status == "done"
+    world.applied(1, account.charge(50, era=2))
+    world.run(0.5)
+    verdict = world.nodes[new].host.share_verdict(account.record_id, 2, account.attempt(50))
+    assert isinstance(verdict, Give)
+    assert row_of(world, new, account) == row_of(world, 1, account)
+
+
+def test_a_node_whose_own_ledger_is_not_complete_hands_out_nothing(world, account):
+    refuse_rows(world)
+    new = join(world, 4)
+    world.run(5)
+    offers = []
+
+    def watch(a, _b, frame):
+        if a == new:
+            offers.extend(i for i in decode_frame(frame).items if isinstance(i, LedgerOffer))
+
+    world.observe.append(watch)
+    incarnation = world.nodes[1].host.status().incarnation
+    ask = encode_frame(Frame(incarnation, [LedgerAsk(0)]))
+    world.nodes[new].guard(world.nodes[new].host.on_frame, 1, ask)
+    world.run(1)
+    assert offers == []
+
+
+def test_an_offer_that_was_not_asked_for_is_not_fetched(world, account):
+    refuse_rows(world)
+    new = join(world, 4)
+    world.run(5)
+    fetched = []
+    world.refuse_file = lambda node, name: bool(fetched.append((node, name))) or True
+    incarnation = world.nodes[5].host.status().incarnation
+    offers = [LedgerOffer(0, f"out-ledger-0-{n}", 1, 1, bytes(32)) for n in range(3)]
+    asked = {asked.node for asked in world.nodes[new].host.join._shards[0].asked.values()}
+    assert 5 not in asked
+    frame = encode_frame(Frame(incarnation, offers))
+    world.nodes[new].guard(world.nodes[new].host.on_frame, 5, frame)
+    world.run(0.2)
+    assert fetched == []
+
+
+def test_asking_often_builds_one_file(world, account):
+    incarnation = world.nodes[1].host.status().incarnation
+    frame = encode_frame(Frame(incarnation, [LedgerAsk(0)] * 50))
+    target = world.nodes[2]
+    for _ in range(20):
+        target.guard(target.host.on_frame, 1, frame)
+        world.run(1)
+    assert len([name for name in target.files if name.startswith("out-ledger-")]) == 1
+    world.run(130)
+    assert not [name for name in target.files if name.startswith("out-ledger-")]
+
+
+def test_a_merged_ledger_serves_the_next_joiner(world, account):
+    for old in (1, 2, 3):
+        join(world, old)
+        finish(world)
+    world.nodes[5].crash()
+    new = join(world, 4)
+    world.run(20)
+    assert groups(world, new)[0].ledger_complete
+    assert row_of(world, new, account).ids == (account.attempt(1),)
+
+
+def test_the_ledger_s_sum_still_fits_after_a_merge(world, account):
+    busy(world, 1, 5)
+    new = join(world, 4)
+    finish(world)
+    assert decode_row(world.nodes[new].store.tables["ledger"][account.record_id])
+    world.nodes[new].crash()
+    world.nodes[new].start()
+    finish(world)
