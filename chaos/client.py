@@ -108,9 +108,18 @@ class Endpoints:
     alg: str
     key: str
     session: aiohttp.ClientSession
+    token_age_s: int = 0
+    """Tokens were issued so long ago, and end so much later than now."""
 
     @classmethod
-    async def connect(cls, connection_file: Path, *, limit: int = 10) -> Self:
+    async def connect(
+        cls,
+        connection_file: Path,
+        *,
+        limit: int = 10,
+        request_s: float = REQUEST_S,
+        token_age_s: int = 0,
+    ) -> Self:
         """Read a connection file (design section 8) of a vault with this limit of guesses."""
         text = await asyncio.to_thread(connection_file.read_bytes)
         found = json.loads(text)
@@ -126,8 +135,9 @@ class Endpoints:
             key=await asyncio.to_thread(Path(tenant["private_key_file"]).read_text),
             session=aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=context, limit=0),
-                timeout=aiohttp.ClientTimeout(total=REQUEST_S),
+                timeout=aiohttp.ClientTimeout(total=request_s),
             ),
+            token_age_s=token_age_s,
         )
 
     async def __aenter__(self) -> Self:
@@ -143,8 +153,8 @@ class Endpoints:
             "iss": self.iss,
             "sub": account,
             "aud": self.name,
-            "iat": now,
-            "exp": now + TOKEN_S,
+            "iat": now - self.token_age_s,
+            "exp": now + TOKEN_S + self.token_age_s,
             "scope": "vault:restore vault:manage",
             "device": "primary",
         }
@@ -360,6 +370,14 @@ class Client:
 
     async def prove(self, guess: Guess, answer: Mapping[str, Any], export_key: bytes) -> None:
         """Prove an answered attempt and take the key."""
+        path, proof, facts = self.proof(guess, answer, export_key)
+        reply = await self.until_ok("prove", "POST", path, proof, **facts)
+        self.take(answer, export_key, reply)
+
+    def proof(
+        self, guess: Guess, answer: Mapping[str, Any], export_key: bytes
+    ) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """The request that proves an answered attempt: path, body, and facts for the history."""
         registration = b64u_decode(answer["registration_id"])
         seed = _boxes.open_proof_seed(export_key, registration, b64u_decode(answer["proof_box"]))
         era = answer["era"]
@@ -377,8 +395,12 @@ class Client:
             "registration_id": answer["registration_id"],
             "era": era,
         }
-        reply = await self.until_ok("prove", "POST", path, proof, **facts)
+        return path, proof, facts
+
+    def take(self, answer: Mapping[str, Any], export_key: bytes, reply: Reply) -> None:
+        """A proof was acknowledged: take the key and hold it against the acknowledged one."""
         self.expect.proven()
+        registration = b64u_decode(answer["registration_id"])
         wrapped = b64u_decode(reply.body["wrapped_key"])
         self.expect.released(
             _boxes.open_backup_key(export_key, registration, wrapped), f"node {reply.node}"

@@ -32,28 +32,28 @@ class DiskShimError(Exception):
     """The shim cannot be built; the message says why."""
 
 
-def build(folder: Path) -> Path:
-    """Compile the shim into `folder` and return its path; compiled once a folder.
+def build(folder: Path, source: Path = SOURCE) -> Path:
+    """Compile a shim into `folder` and return its path; compiled once a folder.
 
     Raises:
         DiskShimError: no C compiler here, or it failed.
 
     """
-    library = folder / "disk_shim.so"
+    library = folder / f"{source.stem}.so"
     if library.exists():
         return library
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise DiskShimError("the disk shim needs a C compiler: on Debian, apt-get install gcc")
+        raise DiskShimError(f"{source.name} needs a C compiler: on Debian, apt-get install gcc")
     making = library.with_suffix(".new")
     options = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
     done = subprocess.run(
-        [compiler, *options, "-o", str(making), str(SOURCE), "-ldl"],
+        [compiler, *options, "-o", str(making), str(source), "-ldl"],
         capture_output=True,
         check=False,
     )
     if done.returncode != 0:
-        raise DiskShimError(f"the disk shim does not compile: {done.stderr.decode()[-500:]}")
+        raise DiskShimError(f"{source.name} does not compile: {done.stderr.decode()[-500:]}")
     making.rename(library)
     return library
 

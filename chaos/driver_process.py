@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import shutil
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 from chaos import faults as f
 from chaos.disk_shim import DiskShim, DiskShimError, build
 from chaos.driver import Death, DriverError, FaultRefusedError, tag
-from chaos.process_clock import WallClock, ahead_s, library
+from chaos.process_clock import SOURCE as CLOCK_SOURCE
+from chaos.process_clock import WallClock, ahead_s
 from chaos.process_disk import NodeDisk, why_no_mount
 from chaos.processes import ClusterError, ProcessCluster
 
@@ -165,11 +167,11 @@ class ProcessDriver:
             self._shims[number] = shim
             node.environment |= shim.environment
             preload.append(shim.environment["LD_PRELOAD"])
-        found = library()
-        if self._wants(NEEDS_CLOCK) and found is not None:
-            clock = self._clocks[number] = WallClock(node.folder / "wall-clock", found)
+        if self._wants(NEEDS_CLOCK):
+            library = build(self._root, CLOCK_SOURCE)
+            clock = self._clocks[number] = WallClock(library, node.folder / "wall-clock")
             node.environment |= clock.environment
-            preload.append(str(clock.preload))
+            preload.append(str(library))
         if preload:
             node.environment["LD_PRELOAD"] = ":".join(preload)
 
@@ -178,14 +180,14 @@ class ProcessDriver:
 
     async def stop(self) -> None:
         """End every node, proxy and mount."""
-        for clock in self._clocks.values():
-            clock.right()
         if self._cluster is not None:
             self._mark_killed(*self.nodes)
             await self._cluster.stop()
         await asyncio.gather(*self._watches, return_exceptions=True)
         for shim in self._shims.values():
             shim.close()
+        for clock in self._clocks.values():
+            clock.close()
         for disk in self._disks.values():
             await asyncio.to_thread(disk.unmount)
 
@@ -202,8 +204,6 @@ class ProcessDriver:
     async def _watch(self, number: int, process: asyncio.subprocess.Process) -> None:
         """Note it when the node ends by itself."""
         code = await process.wait()
-        if number in self._clocks:
-            self._clocks[number].forget(process.pid)
         if process.pid in self._killed:
             return
         excuse = self._excuses[number].get(code, "")
@@ -477,7 +477,7 @@ def _impossible(wan: str) -> dict[str, str]:
         found |= {tag(kind): no_mount for kind in NEEDS_MOUNT}
     if wan == "none":
         found |= {tag(kind): "there is no simulated WAN (--wan none)" for kind in NEEDS_WAN}
-    if library() is None:
-        reason = "libfaketime is not installed: on Debian, apt-get install faketime"
-        found |= {tag(kind): reason for kind in NEEDS_CLOCK}
+    if shutil.which("cc") is None and shutil.which("gcc") is None:
+        reason = "it is preloaded and needs a C compiler: on Debian, apt-get install gcc libc6-dev"
+        found |= {tag(kind): reason for kind in (*NEEDS_CLOCK, *NEEDS_SHIM)}
     return found

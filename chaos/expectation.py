@@ -70,6 +70,12 @@ class Expectation:
         """A proof was acknowledged: the list is empty, the era one higher."""
         self._turn(EraBook(self.book.registration_id, self.book.era + 1))
 
+    def ended(self) -> None:
+        """A deletion was acknowledged: there is no registration any more."""
+        if self.now is not None:
+            self.past.append(self.now)
+        self.now = None
+
     def _turn(self, book: EraBook) -> None:
         if self.now is not None:
             self.past.append(self.now)

@@ -1,14 +1,16 @@
 """The wall clock of one node process, moved while it runs; its monotonic clock stays (I10).
 
-libfaketime is loaded into the node and reads an offset from a small file at every look at the
-clock. Only offsets are written, never a rate: with a rate libfaketime would stretch the node's
-waits too, and a wait belongs to the monotonic clock. A drift is therefore many small steps.
+`wall_clock.c` is loaded into the node by LD_PRELOAD and shifts every look at the wall clock by an
+offset in a small file that both sides map. Only offsets, no rates: a drift is many small steps, so
+that nothing but the wall clock ever changes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
+import struct
 import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -19,56 +21,39 @@ import aiohttp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LIBRARIES: Final = (
-    Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"),
-    Path("/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"),
-    Path("/usr/lib/faketime/libfaketime.so.1"),
-)
-SHARED: Final = Path("/dev/shm")  # noqa: S108 - where shm_open(3) keeps it
-STEP_S: Final = 0.1
+SOURCE: Final = Path(__file__).with_name("wall_clock.c")
+STEP_S: Final = 0.05
 """A drifting clock is moved so often."""
-
-
-def library() -> Path | None:
-    """Where libfaketime is on this machine."""
-    return next((path for path in LIBRARIES if path.exists()), None)
+_OFFSET: Final = struct.Struct("=q")
+"""Nanoseconds; keep in step with wall_clock.c."""
 
 
 class WallClock:
-    """One node's wall clock.
+    """One node's wall clock; `close` when done.
 
     Args:
+        library: `wall_clock.c`, compiled.
         file: where its offset is kept; made here.
-        preload: libfaketime.
 
     """
 
-    def __init__(self, file: Path, preload: Path) -> None:
+    def __init__(self, library: Path, file: Path) -> None:
+        file.write_bytes(bytes(_OFFSET.size))
+        self.library = library
         self._file = file
-        self._preload = preload
+        with file.open("r+b") as opened:
+            self._map = mmap.mmap(opened.fileno(), _OFFSET.size)
         self._moving: asyncio.Task[None] | None = None
-        self.offset_s = 0.0
-        self._write()
-
-    @property
-    def preload(self) -> Path:
-        """What the node's LD_PRELOAD needs."""
-        return self._preload
+        self._offset_s = 0.0
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What the node's environment needs beside LD_PRELOAD."""
-        return {
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
+        return {"QUORUMVAULT_CLOCK_FILE": str(self._file)}
 
     def jump(self, ms: int) -> None:
         """Move it at once."""
-        self.offset_s += ms / 1000
-        self._write()
+        self._set(self._offset_s + ms / 1000)
 
     def drift(self, rate: float) -> None:
         """Let it run at this rate from now on; 1.0 keeps the offset that it has."""
@@ -85,34 +70,29 @@ class WallClock:
     def right(self) -> None:
         """Show the machine's own time again."""
         self._stop_moving()
-        self.offset_s = 0.0
-        self._write()
+        self._set(0.0)
 
-    @staticmethod
-    def forget(pid: int) -> None:
-        """Remove the shared memory that libfaketime leaves behind when its process is killed."""
-        for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
-            (SHARED / name).unlink(missing_ok=True)
+    def close(self) -> None:
+        """Let go of the file."""
+        self.right()
+        self._map.close()
 
     async def _drift(self, rate: float) -> None:
         last = time.monotonic()
         while True:
             await asyncio.sleep(STEP_S)
             now = time.monotonic()
-            self.offset_s += (rate - 1.0) * (now - last)
+            self._set(self._offset_s + (rate - 1.0) * (now - last))
             last = now
-            self._write()
 
     def _stop_moving(self) -> None:
         if self._moving is not None:
             self._moving.cancel()
             self._moving = None
 
-    def _write(self) -> None:
-        # Renamed into place: a reader sees the old offset or the new one.
-        temporary = self._file.with_suffix(".new")
-        temporary.write_text(f"{self.offset_s:+.3f}\n")
-        temporary.replace(self._file)
+    def _set(self, offset_s: float) -> None:
+        self._offset_s = offset_s
+        _OFFSET.pack_into(self._map, 0, int(offset_s * 1e9))
 
 
 async def ahead_s(ops: str) -> float | None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from quorumvault.cli import bench, certs, cluster, demo, hsm, member, node, record
+from quorumvault.cli import bench, certs, chaos, cluster, demo, hsm, member, node, record
 from quorumvault.cli.exits import Exit, Failure
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(node.app, name="node", help="Run one vault node.")
 app.add_typer(hsm.app, name="hsm", help="Initialise and provision a data center's HSM.")
 app.add_typer(certs.app, name="certs", help="Issue and show certificates.")
 app.add_typer(record.app, name="record", help="Keep a backup key in the vault; get it back.")
+app.add_typer(chaos.app, name="chaos", help="Try to break the vault's rules.")
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 

@@ -1,0 +1,198 @@
+"""``quorumvault chaos``: try to break the vault's rules, in simulation and with real processes."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from quorumvault.cli.exits import Exit, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chaos.sim.run import Verdict
+    from chaos.sim.totals import Totals
+
+app = typer.Typer(no_args_is_help=True)
+
+TRACE_LINES = 60
+
+
+@app.callback()
+def _root() -> None:
+    """Try to break the vault's rules."""
+
+
+@app.command("sim")
+def sim(
+    *,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", help="A..B, A.. or A. Without it: a random start, printed."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="Processes at once.")] = 1,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1, max=3_600, help="Virtual seconds of load a seed.")
+    ] = 20.0,
+    cpu_minutes: Annotated[
+        float | None, typer.Option("--cpu-minutes", help="Go on for so much CPU time.")
+    ] = None,
+    shards: Annotated[int, typer.Option("--shards", min=1, max=16)] = 2,
+    faults: Annotated[
+        str, typer.Option("--faults", help="Only these kinds, with commas; default all.")
+    ] = "",
+    schedule: Annotated[
+        Path | None, typer.Option("--schedule", help="Play this plan instead of seeds.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write the totals there as JSON.")
+    ] = None,
+    keep: Annotated[
+        Path, typer.Option("--keep", help="Directory for the plan of a failure.")
+    ] = Path(),
+    output: Annotated[str, typer.Option("-o", "--output", help="text or json")] = "text",
+) -> None:
+    """Run seeded clusters under virtual time, faults and clients; every rule is checked throughout.
+
+    The real cluster code and Raft engine, in one process. Exit code 1 when a rule is broken: then
+    the seed, the rule, a minimised plan and the last lines of its trace are told.
+    """
+    from chaos.sim.many import random_start, run_many  # noqa: PLC0415 - heavy
+    from chaos.sim.plan import Settings, from_json  # noqa: PLC0415 - heavy
+    from chaos.sim.run import run_plan  # noqa: PLC0415 - heavy
+    from chaos.sim.shrink import shrink  # noqa: PLC0415 - heavy
+
+    if schedule is not None:
+        verdict = run_plan(from_json(schedule.read_bytes()))
+        _say(f"plan of seed {verdict.plan.seed}, trace {verdict.trace_hash}")
+        _end(verdict.totals, [verdict] if verdict.broken else [], report, output)
+        return
+    if seeds is None:
+        seeds = f"{random_start()}.." if cpu_minutes else f"{random_start()}"
+    settings = Settings(seconds=seconds, shards=shards, kinds=_kinds(faults))
+    _say(f"seeds {seeds}, {seconds:g} virtual seconds of load each, {shards} shards")
+    with _Progress() as progress:
+        totals, failures = run_many(
+            _seeds(seeds, endless=cpu_minutes is not None),
+            settings,
+            jobs=jobs,
+            cpu_seconds=None if cpu_minutes is None else cpu_minutes * 60,
+            told=progress.told,
+        )
+    for failure in failures:
+        _say(f"seed {failure.plan.seed} broke a rule: {failure.broken[0]}; shortening its plan")
+    _end(totals, [shrink(failure) for failure in failures], report, output, keep)
+
+
+def _seeds(text: str, *, endless: bool) -> Iterator[int]:
+    """The seeds that `A..B`, `A..` or `A` name; all from A on when the time is the end."""
+    first, dots, last = text.partition("..")
+    try:
+        start = int(first)
+        stop = int(last) if last else (None if dots else start)
+    except ValueError as error:
+        raise Failure(f"--seeds {text}: write A..B, A.. or A", Exit.USAGE) from error
+    if stop is None or endless:
+        return itertools.count(start)
+    return iter(range(start, stop + 1))
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    from chaos.faults import KINDS  # noqa: PLC0415 - heavy
+
+    known = {str(each.__struct_config__.tag) for each in KINDS}
+    kinds = tuple(each.strip() for each in text.split(",") if each.strip())
+    if unknown := sorted(set(kinds) - known):
+        raise Failure(
+            f"--faults: no such kind: {', '.join(unknown)}; there are {', '.join(sorted(known))}",
+            Exit.USAGE,
+        )
+    return kinds
+
+
+class _Progress:
+    """One line on stderr while it runs."""
+
+    def __enter__(self) -> Self:
+        from rich.console import Console  # noqa: PLC0415 - heavy
+
+        self._status = Console(stderr=True).status("the first seed runs")
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def told(self, verdict: Verdict, totals: Totals) -> None:
+        """One more seed is done."""
+        self._status.update(
+            f"seed {verdict.plan.seed}: {totals.seeds} seeds, {totals.cluster_seconds:,.0f}"
+            f" cluster-seconds, {totals.speed:.0f} per CPU-second,"
+            f" {totals.attempts:,} attempts, {totals.evaluations:,} evaluations"
+        )
+
+
+def _end(
+    totals: Totals,
+    failures: list[Verdict],
+    report: Path | None,
+    output: str,
+    keep: Path | None = None,
+) -> None:
+    """Totals to stdout, failures to stderr and into files."""
+    import msgspec  # noqa: PLC0415 - heavy
+
+    from chaos.sim.plan import to_json  # noqa: PLC0415 - heavy
+
+    told: dict[str, Any] = msgspec.to_builtins(totals) | {
+        "cluster_seconds_per_cpu_second": round(totals.speed, 1),
+        "failures": [{"seed": each.plan.seed, "broken": each.broken} for each in failures],
+    }
+    data = msgspec.json.format(msgspec.json.encode(told), indent=2)
+    if report is not None:
+        report.write_bytes(data + b"\n")
+    sys.stdout.write(data.decode() + "\n" if output == "json" else _words(totals))
+    for failure in failures:
+        plan = failure.plan
+        if keep is not None:
+            path = keep / f"chaos-sim-{plan.seed}.json"
+            path.write_bytes(to_json(plan))
+            _say(f"the shortened plan: quorumvault chaos sim --schedule {path}")
+        _say(f"{len(plan.faults)} faults, {len(plan.jobs)} client jobs; the last lines:")
+        for line in failure.trace[-TRACE_LINES:]:
+            _say(line)
+        for broken in failure.broken:
+            _say(f"seed {plan.seed}: {broken}")
+    if failures:
+        raise typer.Exit(Exit.UNEXPECTED)
+
+
+def _words(totals: Totals) -> str:
+    """The totals for people."""
+    lines = [
+        (
+            f"{totals.seeds} seeds, {totals.cluster_seconds:,.0f} cluster-seconds in"
+            f" {totals.cpu_seconds:,.0f} CPU-seconds ({totals.speed:.0f} each)"
+        ),
+        (
+            f"{totals.attempts:,} attempts charged, {totals.evaluations:,} evaluated,"
+            f" {totals.entries:,} entries committed"
+        ),
+        (
+            f"{totals.restarts:,} restarts, {totals.elections:,} elections won,"
+            f" {totals.snapshots:,} snapshots installed, {totals.refusals:,} disks refused,"
+            f" {totals.replacements:,} nodes replaced"
+        ),
+        "faults: " + ", ".join(f"{name} {n:,}" for name, n in sorted(totals.faults.items())),
+        "operations: "
+        + ", ".join(f"{name} {n:,}" for name, n in sorted(totals.operations.items())),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
