@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from quorumvault.cli import chaos_run
 from quorumvault.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from chaos.sim.totals import Totals
 
 app = typer.Typer(no_args_is_help=True)
+app.command("run")(chaos_run.run)
+app.command("list")(chaos_run.list_scenarios)
 
 TRACE_LINES = 60
 

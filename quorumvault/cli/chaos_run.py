@@ -1,0 +1,156 @@
+"""``quorumvault chaos run`` and ``list``: faults for five real nodes, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quorumvault.cli.demo import Profile
+from quorumvault.cli.exits import Exit, Failure
+
+if TYPE_CHECKING:
+    from chaos.driver_process import ProcessDriver
+    from chaos.report import Report
+    from chaos.run import Plan
+
+
+class Ground(StrEnum):
+    """Where the vault runs."""
+
+    PROCESS = "process"
+
+
+class Output(StrEnum):
+    """Form of what goes to stdout."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def list_scenarios() -> None:
+    """Show the named scenarios of `chaos run`."""
+    from chaos.scenarios import SCENARIOS  # noqa: PLC0415 - heavy
+
+    for scenario in SCENARIOS.values():
+        sys.stdout.write(f"{scenario.name:<16} {scenario.seconds:>4} s  {scenario.story}\n")
+
+
+def run(
+    *,
+    driver: Annotated[Ground, typer.Option(help="Where: five processes here.")] = Ground.PROCESS,
+    scenario: Annotated[
+        str | None, typer.Option(help="A named scenario (see `chaos list`).")
+    ] = None,
+    drawn: Annotated[
+        bool, typer.Option("--random", help="Faults drawn from the seed instead.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of faults and users; drawn and told by default.")
+    ] = None,
+    duration: Annotated[
+        int, typer.Option(min=10, max=86_400, help="Seconds of load of a random run.")
+    ] = 60,
+    history: Annotated[
+        Path | None, typer.Option(help="Write what every client did and was told here.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the page here, and beside it as .json.")
+    ] = None,
+    wan: Annotated[Profile, typer.Option(help="Distances between the nodes.")] = Profile.EUROPE,
+    clients: Annotated[int, typer.Option(min=1, max=200, help="Clients at work.")] = 6,
+    shards: Annotated[int, typer.Option(min=1, max=64, help="Raft groups.")] = 3,
+    grace: Annotated[int, typer.Option(min=1, max=600, help="Grace in seconds.")] = 5,
+    root: Annotated[
+        Path | None, typer.Option(help="Keep all files in this new or empty folder.")
+    ] = None,
+    output: Annotated[Output, typer.Option("-o", "--output", help="text or json.")] = Output.TEXT,
+) -> None:
+    """Run clients against five real nodes, do the faults, heal, and judge; 1 on a violation.
+
+    Without --root the vault's files are removed when no rule was broken, and kept otherwise.
+    """
+    if (scenario is None) is not drawn:
+        raise Failure("say either --scenario NAME or --random", Exit.USAGE)
+    if root is not None and root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise Failure(f"{root} is not an empty folder: --root needs a new one", Exit.CONFLICT)
+    for path in (history, report):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise Failure(f"{path}: its folder does not exist; create it first", Exit.USAGE)
+    from chaos.driver import DriverError, FaultRefusedError, possible  # noqa: PLC0415 - heavy
+    from chaos.driver_process import ProcessDriver  # noqa: PLC0415 - heavy
+    from chaos.report import as_json, as_text  # noqa: PLC0415 - heavy
+
+    folder = root or Path(tempfile.mkdtemp(prefix="quorumvault-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    ground = ProcessDriver(folder.resolve(), wan=wan.value, shards=shards, grace_s=grace, say=_say)
+    try:
+        plan = _plan(scenario, seed, duration, possible(ground), wan.value, clients, shards)
+        _say(f"chaos on {driver.value}: {plan.name}, seed {plan.seed}")
+        found = asyncio.run(_go(ground, plan, history))
+    except FaultRefusedError as error:
+        raise Failure(str(error), Exit.USAGE) from error
+    except DriverError as error:
+        raise Failure(f"{error} (files: {folder})", Exit.UNEXPECTED) from error
+    page = as_text(found)
+    if report is not None:
+        report.write_text(page, "utf-8")
+        report.with_suffix(".json").write_text(as_json(found), "utf-8")
+    sys.stdout.write((as_json(found) + "\n") if output is Output.JSON else page)
+    if not found.good:
+        raise Failure(
+            f"{len(found.violations)} violations with seed {plan.seed}; files: {folder}",
+            Exit.UNEXPECTED,
+        )
+    if root is None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plan(
+    scenario: str | None, seed: int | None, duration: int, kinds: frozenset[str], wan: str,
+    clients: int, shards: int,
+) -> Plan:  # fmt: skip
+    from chaos.plan import random_schedule  # noqa: PLC0415 - heavy
+    from chaos.run import Plan  # noqa: PLC0415 - heavy
+    from chaos.scenarios import SCENARIOS  # noqa: PLC0415 - heavy
+
+    number = random.getrandbits(31) if seed is None else seed
+    if scenario is None:
+        name, seconds = "random", float(duration)
+        schedule = random_schedule(number, duration * 1000, kinds)
+    elif scenario in SCENARIOS:
+        found = SCENARIOS[scenario]
+        name, seconds, schedule = found.name, float(found.seconds), found.schedule
+    else:
+        raise Failure(f"no scenario {scenario!r}: there are {', '.join(SCENARIOS)}", Exit.NOT_FOUND)
+    return Plan(name, number, schedule, seconds, wan, clients, shards, limit=10)
+
+
+async def _go(driver: ProcessDriver, plan: Plan, history: Path | None) -> Report:
+    from chaos.run import Run  # noqa: PLC0415 - heavy
+
+    task = asyncio.current_task()
+    if task is not None:  # nodes and mounts are taken down then, too; Ctrl-C does it by itself
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        found = await Run.on(driver, plan, _say)
+        try:
+            return await found.go()
+        finally:
+            if history is not None:
+                found.write_history(history)
+    finally:
+        await driver.stop()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
