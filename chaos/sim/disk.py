@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import hashlib
 from typing import TYPE_CHECKING
 
 from cluster.ports import TABLES, Batch, Table
+from cluster.store_format import Macs, StoreDamagedError, TableSum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +58,38 @@ class SimStore:
             else:
                 for key in [key for key in rows if first <= key < second]:
                     del rows[key]
+
+
+def flipped_byte_is_found(store: SimStore, where: float) -> bool:
+    """Write the tables as the real store does, change one stored byte, and read all of it back.
+
+    The bytes are laid out by `cluster.store_format`: each value under its MAC, each table with its
+    sum. `where` (0 to 1) chooses the byte.
+    """
+    macs = Macs(hashlib.sha256(b"state key").digest())
+    stored = [
+        (table, key, macs.mac(table, key, value) + value)
+        for table, rows in store.tables.items()
+        for key, value in rows.items()
+    ]
+    sums = {table: TableSum() for table in TABLES}
+    for table, _, data in stored:
+        sums[table].add(data)
+    at = int(where * (sum(len(data) for _, _, data in stored) - 1))
+    for place, (table, key, data) in enumerate(stored):
+        if at < len(data):
+            changed = data[:at] + bytes((data[at] ^ 0x10,)) + data[at + 1 :]
+            stored[place] = (table, key, changed)
+            break
+        at -= len(data)
+    read = {table: TableSum() for table in TABLES}
+    try:
+        for table, key, data in stored:
+            macs.open(table, key, data)
+            read[table].add(data)
+    except StoreDamagedError:
+        return True
+    return read != sums
 
 
 class SimFiles:

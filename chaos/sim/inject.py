@@ -1,0 +1,449 @@
+"""Faults of the one vocabulary, done to a simulated world.
+
+A fault's `node` is a seat: whoever sits there when it strikes. What each does here, and why it is
+honest:
+
+- kill: at a moment of the node's next steps (frame sent, batch made, submitted, fsynced and not yet
+  known, stamp written and not yet known, …) or at once. A batch in flight is on disk whole or not.
+- partition and cut: the links are lost at once, or nothing passes for up to `STALL_S` while the
+  connections stand; then what TCP kept arrives in order, or the links are lost.
+- bad-wire: a frame does not go and the host is told (a full buffer), or it vanishes without a word
+  (worse than TCP); Raft messages come twice or late (`chaos.sim.wild`).
+- disk-full, disk-fails: the commit ends the process, as `cluster.disk` does; it is started again a
+  second later. After EIO the batch is there whole or not.
+- disk-restored: an image of before, under the HSM's stamp of now. byte-flipped: the real MACs and
+  table sums of `cluster.store_format` must find it; both leave a node that has to be replaced.
+- clock: the monotonic clock jumps forwards or runs at another rate; a strobe is jumps with a slow
+  clock between them.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import TYPE_CHECKING, Final, assert_never
+
+from chaos import faults as f
+from chaos.sim.disk import flipped_byte_is_found
+from chaos.sim.node import DISK_FAILED, NO_SPACE, Killed, Moment
+from chaos.sim.units import MS, SECOND
+from cluster.boot import BootRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from chaos.sim.disk import SimStore
+    from chaos.sim.guard import Guard
+    from chaos.sim.node import SimNode
+    from chaos.sim.trace import Trace
+    from chaos.sim.world import World
+    from cluster.ports import Batch
+    from cluster.types import NodeId
+
+STALL_S: Final = 2.5
+"""How long a link survives without an answer."""
+MAJORITY: Final = 3
+ARMED_NS: Final = 400 * MS
+"""A kill that waits for its moment strikes then at the latest."""
+SUPERVISOR_NS: Final = SECOND
+"""A process that ended is started again so much later."""
+HEALTH_NS: Final = 300 * MS
+"""The node's own health check notices its HSM so much later."""
+MOMENTS: Final[tuple[Moment, ...]] = (
+    "sending", "sent", "received", "turned", "batch", "submitted", "fsynced", "durable",
+    "stamping", "stamp written", "stamped",
+)  # fmt: skip
+Pair = tuple[int, int]
+
+ProcessFault = f.Kill | f.TornWrite | f.Start | f.RestartLoop | f.Pause | f.Resume | f.Replace
+DiskFault = (
+    f.DiskSlow | f.DiskFull | f.DiskFreed | f.DiskFails | f.DiskCopied | f.DiskRestored
+    | f.ByteFlipped
+)  # fmt: skip
+DeviceFault = f.HsmGone | f.HsmBack | f.HsmSlow | f.ClockJump | f.ClockDrift | f.ClockStrobe
+
+
+class Injector:
+    """Does faults to one world, and starts processes that end by them."""
+
+    def __init__(
+        self,
+        world: World,
+        guard: Guard,
+        trace: Trace,
+        broken: Callable[[str], None],
+    ) -> None:
+        self._world = world
+        self._guard = guard
+        self._trace = trace
+        self._broken = broken
+        self._random = random.Random(f"{world.seed}/faults")  # noqa: S311
+        self._armed: dict[NodeId, tuple[Moment, int]] = {}
+        self._down: set[NodeId] = set()
+        """Killed on purpose: nobody starts them before their `Start`."""
+        self._images: dict[NodeId, SimStore] = {}
+        self._restored: set[NodeId] = set()
+        self.lost: set[NodeId] = set()
+        """Refused for good: only a replacement helps."""
+        self._cut: set[Pair] = set()
+        self._parted: set[Pair] = set()
+        self._flapped: set[Pair] = set()
+        self._stall = 0
+        self._new: SimNode | None = None
+        """A replacement that is under way."""
+        self.restarts = 0
+        self.refusals = 0
+        self.replacements = 0
+        self.calm = False
+        world.moments.append(self._moment)
+        world.lives.append(self._life)
+
+    # ---- whom
+
+    def member(self, seat: int) -> SimNode:
+        """Who sits there now."""
+        for node in self._world.nodes.values():
+            if int(self._world.shape(node.id).seats[node.id]) == seat:
+                return node
+        raise AssertionError(f"nobody sits in seat {seat}")
+
+    # ---- what
+
+    def do(self, fault: f.Fault, salt: int) -> None:
+        """Do it now; `salt` makes what is left to chance the fault's own."""
+        rng = random.Random(f"{self._world.seed}/{salt}/{fault}")  # noqa: S311
+        self._trace.say(0, f"fault: {fault}")
+        match fault:
+            case f.Heal():
+                self.heal()
+            case f.Partition(sides):
+                self._partition(sides, stalled=rng.random() < 0.4)
+            case f.Cut(sender, receiver):
+                pair = (self.member(sender).id, self.member(receiver).id)
+                self._cut.add(pair)
+                self._rewire({pair} if rng.random() < 0.4 else set())
+            case f.BadWire(loss, double, reorder):
+                self._world.loss, self._world.refused = loss / 2, loss / 2
+                self._world.double, self._world.reorder = double, reorder
+            case f.SlowWire(low_ms, high_ms):
+                self._world.delay_ms = (low_ms, high_ms)
+            case _:
+                self._at(fault, self.member(fault.node), rng)
+
+    def _at(
+        self,
+        fault: ProcessFault | DiskFault | DeviceFault | f.Flap | f.ResetLinks,
+        node: SimNode,
+        rng: random.Random,
+    ) -> None:
+        match fault:
+            case (
+                f.Kill() | f.TornWrite() | f.Start() | f.RestartLoop() | f.Pause() | f.Resume()
+                | f.Replace()
+            ):  # fmt: skip
+                self._process(fault, node, rng)
+            case f.Flap(times=times, every_ms=every):
+                self._repeat(times, every, partial(self._flap, node, every))
+            case f.ResetLinks():
+                self._flap(node, 0)
+            case (
+                f.DiskSlow() | f.DiskFull() | f.DiskFreed() | f.DiskFails() | f.DiskCopied()
+                | f.DiskRestored() | f.ByteFlipped()
+            ):  # fmt: skip
+                self._disk(fault, node)
+            case _:
+                self._device(fault, node)
+
+    def _process(self, fault: ProcessFault, node: SimNode, rng: random.Random) -> None:
+        match fault:
+            case f.Kill():
+                self._kill(node, rng.choice((None, *MOMENTS)), rng.randint(1, 6))
+            case f.TornWrite():
+                self._kill(node, "submitted", 1)
+            case f.Start():
+                self._start_again(node)
+            case f.RestartLoop(times=times, every_ms=every):
+                self._repeat(times, every, partial(self._bounce, node, every))
+            case f.Pause():
+                node.pause()
+                self._later(int(STALL_S * SECOND), partial(self._silent, node, node.life))
+            case f.Resume():
+                self._resume(node)
+            case f.Replace():
+                self._replace(node)
+            case _:
+                assert_never(fault)
+
+    def _disk(self, fault: DiskFault, node: SimNode) -> None:
+        match fault:
+            case f.DiskSlow(ms=ms):
+                node.disk_ms = ms
+            case f.DiskFull():
+                node.disk_full = True
+            case f.DiskFreed():
+                node.disk_full = False
+            case f.DiskFails():
+                node.disk_fails = True
+            case f.DiskCopied():
+                self._images[node.id] = node.store.copy()
+            case f.DiskRestored():
+                self._restore(node)
+            case f.ByteFlipped(where=where):
+                self._flip(node, where)
+            case _:
+                assert_never(fault)
+
+    def _device(self, fault: DeviceFault, node: SimNode) -> None:
+        match fault:
+            case f.HsmGone():
+                self._hsm(node, away=True)
+            case f.HsmBack():
+                self._hsm(node, away=False)
+            case f.HsmSlow(ms=ms):
+                node.stamp_ms = ms
+            case f.ClockJump(ms=ms):
+                node.clock.jump(ms * MS)
+            case f.ClockDrift(rate=rate):
+                node.clock.run(rate)
+            case f.ClockStrobe(ms=ms, times=times, every_ms=every):
+                self._repeat(times, every, partial(self._strobe, node, ms, every))
+            case _:
+                assert_never(fault)
+
+    def heal(self) -> None:
+        """Every fault ends; nodes that are down start, those that cannot are replaced."""
+        world = self._world
+        self.calm = True
+        self._armed.clear()
+        self._down.clear()
+        world.loss = world.refused = world.double = world.reorder = 0.0
+        world.delay_ms = (2, 20)
+        self._cut, self._parted, self._flapped = set(), set(), set()
+        self._rewire(set())
+        for node in list(world.nodes.values()):
+            node.disk_full = node.disk_fails = False
+            node.disk_ms, node.stamp_ms = world.disk_ms, 4
+            node.clock.run(1.0)
+            self._hsm(node, away=False)
+            node.resume()
+            self._start(node)
+        for node in list(world.nodes.values()):
+            if node.id in self.lost:
+                self._replace(node)
+
+    def _repeat(self, times: int, every_ms: int, call: Callable[[], object]) -> None:
+        for number in range(times):
+            self._later(number * every_ms * MS, call)
+
+    def _later(self, delay_ns: int, call: Callable[[], object]) -> None:
+        """Do it then, unless all is healed."""
+
+        def then() -> None:
+            if not self.calm:
+                call()
+
+        self._world.at(delay_ns, then)
+
+    # ---- processes
+
+    def _kill(self, node: SimNode, moment: Moment | None, count: int) -> None:
+        self._down.add(node.id)
+        if not node.up:
+            return
+        if moment is None:
+            node.crash()
+            return
+        self._armed[node.id] = (moment, count)
+        self._later(ARMED_NS, partial(self._overdue, node))
+
+    def _overdue(self, node: SimNode) -> None:
+        if self._armed.pop(node.id, None) is not None and node.up:
+            node.crash()
+
+    def _moment(self, node: SimNode, moment: Moment, _what: bytes | Batch) -> None:
+        armed = self._armed.get(node.id)
+        if armed is None or armed[0] != moment:
+            return
+        if armed[1] > 1:
+            self._armed[node.id] = (moment, armed[1] - 1)
+            return
+        del self._armed[node.id]
+        self._trace.say(node.id, f'killed at "{moment}"')
+        raise Killed
+
+    def _start_again(self, node: SimNode) -> None:
+        self._overdue(node)
+        self._down.discard(node.id)
+        self._start(node)
+
+    def _bounce(self, node: SimNode, every_ms: int) -> None:
+        if node.up:
+            node.crash()
+        self._later(every_ms * MS // 2, partial(self._start, node))
+
+    def _start(self, node: SimNode) -> None:
+        gone = self._world.nodes.get(node.id) is not node
+        if node.up or gone or node.id in self.lost or node.id in self._down:
+            return
+        self.restarts += 1
+        try:
+            node.start()
+        except BootRefused as refusal:
+            self._refused(node, str(refusal))
+        if node.hsm_away:
+            self._hsm(node, away=True)
+
+    def _refused(self, node: SimNode, why: str) -> None:
+        self.refusals += 1
+        self.lost.add(node.id)
+        self._trace.say(node.id, f"refused: {why}")
+        if node.id not in self._restored:
+            self._broken(f"good-disk-refused: node {node.id}: {why}")
+
+    def _life(self, node: SimNode, what: str) -> None:
+        """Like a supervisor: what ended is started again, unless its word was that it must not."""
+        if what != "ended" or node.stopped is None:
+            return
+        if node.stopped in (NO_SPACE, DISK_FAILED):
+            self._world.at(SUPERVISOR_NS, partial(self._start, node))
+        elif node.id in self._restored:
+            self._refused(node, node.stopped)
+        elif self._world.nodes.get(node.id) is node:
+            self._broken(f"stopped: node {node.id}: {node.stopped}")
+
+    # ---- wires
+
+    def _partition(self, sides: Iterable[Iterable[NodeId]], *, stalled: bool) -> None:
+        groups = [{self.member(seat).id for seat in side} for side in sides]
+        before = self._parted | self._cut
+        nodes = self._world.nodes
+        self._parted = {
+            (a, b)
+            for a in nodes
+            for b in nodes
+            if a != b and not any(a in side and b in side for side in groups)
+        }
+        if not self._parted:
+            self._cut = set()
+        self._rewire(self._parted - before if stalled else set())
+
+    def _silent(self, node: SimNode, life: int) -> None:
+        """Nobody hears a process that stands still: its links are lost, until it goes on."""
+        if node.backlog is not None and node.life == life:
+            self._flapped |= self._pairs(node)
+            self._rewire(set())
+
+    def _resume(self, node: SimNode) -> None:
+        node.resume()
+        self._flapped -= self._pairs(node)
+        self._rewire(set())
+
+    def _pairs(self, node: SimNode) -> set[Pair]:
+        others = [other for other in self._world.nodes if other != node.id]
+        return {pair for other in others for pair in ((node.id, other), (other, node.id))}
+
+    def _flap(self, node: SimNode, every_ms: int) -> None:
+        pairs = self._pairs(node)
+        self._flapped |= pairs
+        self._rewire(set())
+
+        def back() -> None:
+            self._flapped -= pairs
+            self._rewire(set())
+
+        self._later(every_ms * MS // 2, back)
+
+    def _rewire(self, stalled: set[Pair]) -> None:
+        """Make the wires as the cuts have them; newly cut ones may stall first."""
+        world = self._world
+        cut = self._cut | self._parted | self._flapped
+        world.stalled |= stalled
+        world.flow(world.stalled - cut)
+        world.cut_pairs = cut - world.stalled
+        world.links_changed()
+        if stalled:
+            self._later(int(STALL_S * SECOND), partial(self._stalled_out, stalled))
+
+    def _stalled_out(self, pairs: set[Pair]) -> None:
+        for pair in pairs & self._world.stalled:
+            self._world.stalled.discard(pair)
+            self._world.held.pop(pair, None)
+        self._rewire(set())
+
+    # ---- disk, HSM, clock
+
+    def _restore(self, node: SimNode) -> None:
+        image = self._images.get(node.id)
+        if image is None:
+            return
+        if node.up:
+            node.crash()
+        self._world.ghosts.setdefault(node.id, []).append(node.store)
+        node.store = image.copy()
+        self._restored.add(node.id)
+        self._down.discard(node.id)
+        self._guard.restored(node.id)
+        self._start(node)
+
+    def _flip(self, node: SimNode, where: float) -> None:
+        if node.up:
+            node.crash()
+        self._down.discard(node.id)
+        if not flipped_byte_is_found(node.store, where):
+            self._broken(f"flip-unnoticed: node {node.id}, at {where}")
+        self.refusals += 1
+        self.lost.add(node.id)
+        self._trace.say(node.id, "refused: a stored byte is not what was written")
+
+    def _hsm(self, node: SimNode, *, away: bool) -> None:
+        node.hsm_away = away
+
+        def noticed() -> None:
+            if node.hsm_away == away:
+                node.running.set_hsm(working=not away)
+
+        node.soon(HEALTH_NS, noticed)
+
+    def _strobe(self, node: SimNode, ms: int, every_ms: int) -> None:
+        node.clock.jump(ms * MS)
+        node.clock.run(0.5)
+        self._later(every_ms * MS // 2, partial(node.clock.run, 1.0))
+
+    # ---- members
+
+    def _replace(self, node: SimNode) -> None:
+        """As an operator would: the old machine is gone for good, a new one takes its seat.
+
+        One at a time, and only while three others run: else the operator waits.
+        """
+        world = self._world
+        if world.nodes.get(node.id) is not node:
+            return
+        others = [other for other in world.alive if other.id != node.id]
+        if self._joining() or len(others) < MAJORITY:
+            world.at(SUPERVISOR_NS, partial(self._replace, node))
+            return
+        if node.up:
+            node.crash()
+        self.lost.discard(node.id)
+        self._down.discard(node.id)
+        taken = world.replace(node.id)
+        new = world.nodes[taken]
+        self._new = new
+        self.replacements += 1
+        self._trace.say(new.id, f"takes the seat of node {node.id}")
+        new.start()
+
+    def unfinished(self) -> bool:
+        """A member is lost, or its replacement is not a voter of every shard yet."""
+        return self._joining() or bool(self.lost & set(self._world.nodes))
+
+    def _joining(self) -> bool:
+        if self._new is None:
+            return False
+        for node in self._world.alive:
+            groups = node.running.status().groups
+            if all(self._new.id in group.voters for group in groups):
+                self._new = None
+                return False
+        return True
