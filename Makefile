@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-dev
 SOURCES := pyproject.toml requirements.lock engines/Cargo.toml engines/Cargo.lock $(wildcard engines/src/*.rs)
 
-.PHONY: demo test lint format lock system clean
+.PHONY: demo test fuzz lint format lock system clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -17,6 +17,11 @@ demo: $(STAMP)
 test: $(TEST_STAMP) lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" cargo test --release --locked --quiet --no-default-features --manifest-path engines/Cargo.toml
 	$(BIN)/python -m pytest $(ARGS)
+
+# Every decoder that meets foreign bytes, EXAMPLES fresh inputs to each test instead of a few fixed.
+EXAMPLES ?= 3000
+fuzz: $(TEST_STAMP)
+	QUORUMVAULT_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout 3600 $(ARGS)
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .

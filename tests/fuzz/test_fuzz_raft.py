@@ -30,7 +30,7 @@ class Target:
 
     def hit(self, role: str, sender: int, messages: list[bytes]) -> list[str]:
         if self.process is None:
-            self.stderr = tempfile.TemporaryFile()
+            self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
             self.process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).parent / "raft_target.py")],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.stderr,
