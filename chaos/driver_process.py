@@ -18,6 +18,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from chaos import faults as f
+from chaos import replacing
 from chaos.disk_shim import DiskShim, DiskShimError, build
 from chaos.driver import Death, DriverError, FaultRefusedError, tag
 from chaos.process_clock import SOURCE as CLOCK_SOURCE
@@ -41,6 +42,9 @@ REFUSAL_S: Final = 60.0
 """How long a node may take to refuse a disk: it reads all of it first."""
 DEATH_S: Final = 30.0
 """How long a node with a failing disk may take to notice: its next write."""
+REPLACE_S: Final = 180.0
+"""How long until a new node has the seat everywhere, with other nodes coming and going."""
+REPLACE_AGAIN_S: Final = 3.0
 NEEDS_MOUNT: Final = (f.DiskFull, f.DiskFreed)
 NEEDS_SHIM: Final = (f.DiskFails, f.DiskSlow)
 NEEDS_CLOCK: Final = (f.ClockJump, f.ClockDrift, f.ClockStrobe)
@@ -322,6 +326,8 @@ class ProcessDriver:
             case f.HsmBack(node):
                 self._hsm_back(node)
                 return "token directory is back"
+            case f.Replace(node):
+                return await self._replace(node)
             case f.ClockJump(node, ms):
                 self._clocks[node].jump(ms)
             case f.ClockDrift(node, rate):
@@ -436,6 +442,40 @@ class ProcessDriver:
             raise DriverError(f"node {node} neither refused the disk nor became ready")
         return code
 
+    # ---------------------------------------------------------------- lost for good
+
+    async def _replace(self, old: int) -> str:
+        """Lose a node with its disk and token, and put a new one in its seat, as people do it."""
+        cluster = self.cluster
+        began = time.monotonic()
+        await self._kill(old)
+        await asyncio.to_thread(self._lose, old)
+        new = await self._write_book(old)
+        node = replacing.enter(cluster, old, new)
+        await replacing.settle(cluster, node)
+        await asyncio.to_thread(self._prepare, new)
+        await self._spawn(new)
+        await replacing.until_voter(cluster, old, REPLACE_S)
+        return f"node {new} has the seat after {time.monotonic() - began:.1f} s"
+
+    def _lose(self, number: int) -> None:
+        node = self.cluster.nodes[number]
+        self._disks.pop(number).unmount()
+        shutil.rmtree(node.data_dir, ignore_errors=True)
+        shutil.rmtree(node.token_dir, ignore_errors=True)
+        shutil.rmtree(node.token_dir.with_name("tokens-away"), ignore_errors=True)
+
+    async def _write_book(self, old: int) -> int:
+        """Ask until it is done: it is refused while it would cost the quorum, and says so."""
+        deadline = time.monotonic() + REPLACE_S
+        while True:
+            try:
+                return await replacing.write_book(self.cluster, old)
+            except ClusterError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(REPLACE_AGAIN_S)
+
     # ---------------------------------------------------------------- healing
 
     async def _heal_all(self) -> str:
@@ -464,6 +504,10 @@ class ProcessDriver:
         try:
             await self._heal_all()
             await self.cluster.until_ready(self.nodes, timeout_s)
+            if self.cluster.replaced:
+                await replacing.sync(self.cluster)
+            for old in self.cluster.replaced:
+                await replacing.until_voter(self.cluster, old, timeout_s)
         except (ClusterError, OSError) as error:
             raise DriverError(str(error)) from error
 
@@ -471,7 +515,6 @@ class ProcessDriver:
 def _impossible(wan: str) -> dict[str, str]:
     """What cannot be done on this machine with this WAN, and why."""
     found = {tag(kind): reason for kind, reason in NEVER.items()}
-    found[tag(f.Replace)] = "replacement of a node is not there yet"
     no_mount = why_no_mount()
     if no_mount is not None:
         found |= {tag(kind): no_mount for kind in NEEDS_MOUNT}

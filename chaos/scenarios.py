@@ -34,12 +34,12 @@ class Scenario(Struct, frozen=True):
 
 
 def _at(*steps: tuple[float, Fault | Iterable[Fault]]) -> Schedule:
-    """Seconds and faults, as a schedule."""
+    """Seconds and faults, as a schedule in order."""
     planned: list[Planned] = []
     for seconds, what in steps:
         each = (what,) if isinstance(what, f.Fault) else tuple(what)
         planned += [Planned(int(seconds * 1000), fault) for fault in each]
-    return tuple(planned)
+    return tuple(sorted(planned, key=lambda each: each.at_ms))
 
 
 def _cuts_from(node: NodeId) -> tuple[Fault, ...]:

@@ -1,0 +1,111 @@
+"""The hands of the process ground: a node's wall clock and its disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from chaos.disk_shim import build
+from chaos.process_clock import SOURCE, WallClock
+from chaos.process_disk import SIZE_BYTES, STORE_FILE, NodeDisk, why_no_mount
+
+LOOK = """
+import sys, threading, time
+mono = time.monotonic()
+def look():
+    print(time.time(), flush=True)
+look()
+for line in sys.stdin:
+    look()
+began = time.monotonic()
+time.sleep(0.05)
+threading.Event().wait(0.05)
+print(time.monotonic() - began, time.monotonic() - mono)
+"""
+
+
+def test_the_wall_clock_of_a_process_moves_while_it_runs_and_nothing_else_does(tmp_path):
+    import time
+
+    clock = WallClock(build(tmp_path, SOURCE), tmp_path / "clock")
+    env = {**os.environ, **clock.environment, "LD_PRELOAD": str(clock.library)}
+    began = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOK],
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def ahead() -> float:
+            return float(process.stdout.readline()) - time.time()
+
+        assert abs(ahead()) < 5
+        for ms, offset_s in ((3_600_000, 3600), (-3_600_000, 0), (-90_000_500, -90_000.5)):
+            clock.jump(ms)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert abs(ahead() - offset_s) < 5
+        process.stdin.close()
+        waited, lived = map(float, process.stdout.readline().split())
+        assert 0.1 <= waited < 5  # neither sleep nor wait took a step of the wall clock
+        assert lived <= time.monotonic() - began
+    clock.close()
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path) -> NodeDisk:
+    made = NodeDisk(tmp_path / "data", tmp_path / "aside")
+    (made.path / STORE_FILE).parent.mkdir(parents=True)
+    (made.path / STORE_FILE).write_bytes(bytes(range(256)) * 64)
+    return made
+
+
+def test_an_old_image_takes_the_place_of_the_right_contents_and_gives_it_back(disk):
+    file = disk.path / STORE_FILE
+    old = file.read_bytes()
+    disk.copy()
+    file.write_bytes(b"newer")
+    (disk.path / "later").touch()
+    disk.put_image()
+    assert file.read_bytes() == old
+    assert not (disk.path / "later").exists()
+    assert disk.exchanged
+    disk.put_right()
+    assert file.read_bytes() == b"newer"
+    assert (disk.path / "later").exists()
+    assert not disk.exchanged
+
+
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+def test_a_flip_changes_one_bit_and_the_right_byte_can_come_back(disk, where: float):
+    file = disk.path / STORE_FILE
+    right = file.read_bytes()
+    assert disk.flip(where).startswith("byte ")
+    wrong = file.read_bytes()
+    changed = [one ^ other for one, other in zip(right, wrong, strict=True) if one != other]
+    assert [each.bit_count() for each in changed] == [1]
+    disk.put_right()
+    assert file.read_bytes() == right
+
+
+@pytest.mark.skipif(why_no_mount() is not None, reason=str(why_no_mount()))
+def test_a_disk_of_its_own_is_really_full_until_it_is_freed(tmp_path):
+    disk = NodeDisk(tmp_path / "data", tmp_path / "aside")
+    disk.mount()
+    try:
+        assert SIZE_BYTES * 0.9 < disk.fill() <= SIZE_BYTES
+        with pytest.raises(OSError, match="No space left"):
+            (disk.path / "more").write_bytes(bytes(8192))
+        (disk.path / "more").unlink(missing_ok=True)
+        disk.free()
+        (disk.path / "more").write_bytes(bytes(8192))
+    finally:
+        disk.unmount()
+    disk.unmount()
+    assert list(disk.path.iterdir()) == []
