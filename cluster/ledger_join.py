@@ -20,12 +20,14 @@ from cluster.limits import (
     GIVER_NS,
     LEDGER_AGAIN_NS,
     LEDGER_ANSWER_NS,
+    LEDGER_RETRY_NS,
     LEDGER_SHARDS_AT_ONCE,
     MAX_SNAPSHOT_BYTES,
     SECOND,
     SNAPSHOT_SPACE,
 )
 from cluster.manifest import SnapshotDamagedError
+from cluster.proposals import NO_NODE
 from cluster.types import RecordId, Seat, ShardId
 from engines.identifiers import shard_of
 
@@ -87,7 +89,8 @@ class LedgerJoin:
 
     def on_time(self, now: int) -> None:
         """Once a tick: ask whom is to be asked; merge what may be merged."""
-        for shard in sorted(self._shards)[:LEDGER_SHARDS_AT_ONCE]:
+        led = [s for s in sorted(self._shards) if self._core.groups[s].leader != NO_NODE]
+        for shard in led[:LEDGER_SHARDS_AT_ONCE]:
             joining = self._shards[shard]
             for seat in [seat for seat, asked in joining.asked.items() if asked.until <= now]:
                 del joining.asked[seat]
@@ -143,7 +146,7 @@ class LedgerJoin:
                 f"shard {shard}: no room for the {offer.size} bytes of node {peer.node_id}'s ledger"
                 f" rows: make {SNAPSHOT_SPACE} times as much free"
             )
-            self._not_yet(joining, peer.seat)
+            self._not_yet(joining, peer.seat, LEDGER_AGAIN_NS)
             return
         file = f"in-{offer.name}"
         self._core.ports.network.fetch_snapshot(
@@ -159,7 +162,7 @@ class LedgerJoin:
     ) -> None:
         core = self._core
         if not ok:
-            self._not_yet(joining, peer.seat)
+            self._not_yet(joining, peer.seat, LEDGER_RETRY_NS)
             return
         files, rules, shards = core.ports.files, self._rules, core.shape.shards
 
@@ -173,16 +176,16 @@ class LedgerJoin:
                     f"shard {offer.shard}: the ledger rows of node {peer.node_id} are refused:"
                     f" {result}; another seat is asked"
                 )
-                self._not_yet(joining, peer.seat)
+                self._not_yet(joining, peer.seat, LEDGER_AGAIN_NS)
             else:
                 raise result
             core.ports.wake()
 
         core.ports.worker.run(lambda: read(files, file, offer, rules, shards), checked)
 
-    def _not_yet(self, joining: _Joining, seat: Seat) -> None:
+    def _not_yet(self, joining: _Joining, seat: Seat, pause_ns: int) -> None:
         joining.asked.pop(seat, None)
-        joining.not_before[seat] = self._core.now() + LEDGER_AGAIN_NS
+        joining.not_before[seat] = self._core.now() + pause_ns
 
     # ---- the merge
 

@@ -126,6 +126,8 @@ LEDGER_SHARDS_AT_ONCE: Final = 4
 """Ledgers asked for at a time: the rows of a shard are in RAM, three times, until merged."""
 LEDGER_ANSWER_NS: Final = 60 * SECOND
 """A peer asked for its rows has so long to have them here; then another one is asked."""
+LEDGER_RETRY_NS: Final = 5 * SECOND
+"""A file that could not be fetched is asked for again so much later: the way there may be full."""
 LEDGER_AGAIN_NS: Final = 60 * SECOND
 """A seat whose rows were refused is asked again so much later."""
 LEDGER_REUSE_NS: Final = 30 * SECOND

@@ -103,7 +103,8 @@ class Reconcile:
             caught_up = state != SNAPSHOT and matched + LEARNER_LAG_ENTRIES >= group.last_index
             if node not in group.learners or node not in alive or peer is None:
                 continue
-            if caught_up and peer.hsm and peer.has_ledger(group.shard):
+            able = peer.hsm and not peer.draining and peer.has_ledger(group.shard)
+            if caught_up and able:
                 fit.add(node)
         return fit
 
@@ -144,11 +145,12 @@ class Reconcile:
 
     def changed(self, group: Group) -> None:
         """The members of a shard are others now, by the log or by a snapshot."""
-        self._sender.members_changed(group.shard)
+        # Later: while its Ready is out, nothing may be said to the group.
+        self._core.later(lambda: self._sender.members_changed(group.shard))
         shape = self._core.shape
         if group.revision > shape.revision:
             self._core.alarm(
                 f"this node's cluster.json is of revision {shape.revision}, and shard"
                 f" {group.shard} has members by revision {group.revision}: hand this node the"
-                " newest one ('quorumvault member replace --sync')"
+                " newest one ('quorumvault member sync')"
             )

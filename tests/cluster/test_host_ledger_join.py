@@ -116,7 +116,7 @@ def test_what_was_charged_while_the_ledger_was_on_its_way_is_in_it_too(world, ac
     world.run(4)
     refuse_rows(world, none=True)
     world.fetch_ms = 3_000
-    world.run(61)
+    world.run(6)
     world.applied(1, account.charge(2))
     finish(world, seconds=200)
     ids = set(row_of(world, new, account).ids)
@@ -133,9 +133,10 @@ def test_rows_of_a_later_index_wait_until_the_joiner_has_applied_so_much(world, 
     world.run(1)
     node = world.nodes[new]
     node.disk_ms = 3_600_000  # nothing more becomes durable there
-    refuse_rows(world, none=True)
     world.applied(1, account.charge(2))
-    world.run(130)
+    world.run(31)  # files from before the charge are offered no more
+    refuse_rows(world, none=True)
+    world.run(30)
     assert not groups(world, new)[0].ledger_complete
     joining = node.host.join._shards[0]
     assert len(joining.said) == 3

@@ -7,6 +7,7 @@ from chaos.sim import CLUSTER, Account, SimStore, World
 from cluster.api import NotAGiver
 from cluster.boot import BootRefused
 from cluster.stamp import enrolment
+from engines._engines import encode_conf_change
 
 
 @pytest.fixture
@@ -204,7 +205,6 @@ def test_no_share_before_the_ledger_is_complete(world):
     assert new not in [giver.node_id for giver in world.nodes[1].host.share_givers(0)]
     assert not any(group.ledger_complete for group in groups(world, new))
     refuse_rows(world, none=True)
-    world.run(60)
     finish(world)
     assert gives(world, new, account, 1)
 
@@ -312,3 +312,95 @@ def test_three_seats_replace_a_node_with_the_rows_of_the_other_two():
     new = join(world, 3)
     finish(world)
     assert gives(world, new, account, 1)
+
+
+def test_members_change_while_a_snapshot_is_on_its_way(cut):
+    """The snapshot is of other members then: another one is offered, and nobody stops."""
+    world = World(shards=1).start()
+    account = Account("user", shards=1).enrol(world, 1)
+    world.applied(1, account.charge(1))
+    busy(world, 1)
+    world.run(3)
+    world.fetch_ms = 4_000
+    first = join(world, 4)
+    world.until(lambda: groups(world, first)[0].catching_up, seconds=20)
+    world.nodes[5].crash()
+    second = join(world, 5)
+    finish(world, seconds=120)
+    assert world.node_ids == (1, 2, 3, first, second)
+    assert gives(world, first, account, 1)
+    assert gives(world, second, account, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "context"),
+    [((1, 5), b""), ((1, 5), b"\x01"), ((0, 9), bytes(7)), ((1, 5), bytes(8))],
+    ids=["no revision", "short revision", "an unknown voter", "the revision before"],
+)
+def test_a_change_that_no_leader_of_ours_makes_changes_nothing_anywhere(world, change, context):
+    join(world, 4)
+    finish(world)
+    leader = world.nodes[world.leader()]
+    index = leader.host._core.raft.propose_conf_change(0, encode_conf_change([change], context))[1]
+    leader.wake()
+    world.until(lambda: all(groups(world, n)[0].applied >= index for n in world.node_ids))
+    world.run(5)
+    for node in world.alive:
+        assert groups(world, node.id)[0].voters == world.node_ids
+        assert any("nothing changed" in alarm for alarm in node.host.status().alarms)
+    assert world.leader() is not None
+
+
+def test_the_word_of_a_retired_peer_does_not_open_a_gate(world):
+    for node in (1, 2, 3, 5):
+        world.nodes[node].crash()
+    world.nodes[1].start()
+    world.until(lambda: "1 more voters" in world.nodes[1].host.status().waiting_for, seconds=10)
+    world.replace(4)
+    assert "2 more voters" in world.nodes[1].host.status().waiting_for
+
+
+def test_a_book_of_another_history_stops_the_node(world):
+    other, _ = world.book.replaced(5)
+    world.replace(4)
+    node = world.nodes[1]
+    node.guard(node.host.adopt, other.shape(1))
+    assert "does not go on" in node.stopped
+
+
+def test_the_same_book_again_changes_nothing(world):
+    before = world.nodes[1].host.status().peers
+    world.nodes[1].host.adopt(world.book.shape(1))
+    assert world.nodes[1].host.status().peers == before
+
+
+def test_a_replacement_is_there_after_a_restart_of_everyone(world):
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    new = join(world, 4)
+    finish(world)
+    for node in world.nodes.values():
+        node.crash()
+    for node in world.nodes.values():
+        node.start()
+    world.until(world.led)
+    finish(world)
+    assert [group.revision for group in groups(world, new)] == [1, 1]
+    assert gives(world, new, account, 1)
+    assert world.nodes[1].host.status().revision == 1
+
+
+def test_a_power_cut_in_the_middle_of_a_replacement_is_survived():
+    for tenths in range(2, 50, 4):
+        world = World(seed=tenths, shards=1).start()
+        account = Account("user", shards=1).enrol(world, 1)
+        world.applied(1, account.charge(1))
+        new = join(world, 4)
+        world.run(tenths / 10)
+        for node in world.nodes.values():
+            node.crash()
+        for node in world.nodes.values():
+            node.start()
+        finish(world)
+        assert gives(world, new, account, 1), tenths
+        assert len(world.state_hashes()) == 1
