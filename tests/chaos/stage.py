@@ -288,6 +288,8 @@ class Stage(World):
                 node.running.want_share(account.record_id)
             elif isinstance(verdict, Give):
                 answered.add(number)
+                row = node.running.ledger_row(account.record_id)
+                assert attempt in row.ids, "I1: a share before this node's ledger is durable"
                 key = (account.record_id, verdict.registration_id, verdict.era, attempt)
                 self.shares.setdefault(key, set()).add(node.id)
 

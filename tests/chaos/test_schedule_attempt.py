@@ -139,6 +139,24 @@ def test_an_attempt_is_one_charge_also_when_the_power_fails_everywhere_as(step, 
     charged_once_wherever_it_is_asked(stage, guess)
 
 
+@pytest.mark.parametrize("ms", [30, 120])
+def test_an_acknowledgement_rests_on_three_disks_and_not_on_the_promise_of_slow_ones(ms):
+    """As soon as the client is told all lose power, and the two fast disks are gone for good."""
+    stage = Stage()
+    guess = Guess(stage)
+    slow = stage.others(guess.leader, guess.proposer)
+    for node in slow:
+        stage.nodes[node].disk_ms = ms
+    stage.run(0.5)
+    call = stage.guess(guess.proposer, guess.account, 3)
+    stage.until(lambda: isinstance(call.result, Applied), 5, "an acknowledgement")
+    stage.power_cut(LOST)
+    stage.bring_back(*slow)
+    stage.until(stage.led, 20, "a leader")
+    assert set(stage.guess_everywhere(guess.account, 3)) == {"replayed"}
+    assert judge(stage).count(guess.account) == 2
+
+
 @pytest.mark.parametrize("sends", range(1, 5))
 def test_a_leader_that_dies_after_telling_some_followers_leaves_one_charge_or_none(sends):
     """It made the guess itself, so that nobody else can send it on."""
