@@ -96,6 +96,8 @@ class ProcessDriver:
         self._shims: dict[int, DiskShim] = {}
         self._turns: dict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._excuses: dict[int, dict[int, str]] = defaultdict(dict)
+        self._lost: dict[int, str] = {}
+        """Nodes that no disk can bring back any more, and why: they are to be replaced."""
         self._killed: set[int] = set()
         """Process ids that we ended."""
         self._watches: set[asyncio.Task[None]] = set()
@@ -237,12 +239,17 @@ class ProcessDriver:
         return None
 
     async def _begin(self, number: int) -> str:
-        """Start a node that is down, on its right disk."""
+        """Start a node that is down, on its right disk.
+
+        Raises:
+            DriverError: nothing but a replacement can bring it back.
+
+        """
         disk = self._disks[number]
         if self.cluster.nodes[number].running:
-            if disk.exchanged:
-                await asyncio.to_thread(disk.forget_right)
             return "it runs already"
+        if number in self._lost:
+            raise DriverError(f"node {number} can only be replaced: {self._lost[number]}")
         note = "started"
         if disk.exchanged:
             await asyncio.to_thread(disk.put_right)
@@ -409,7 +416,8 @@ class ProcessDriver:
             raise DriverError(f"no image of node {node} was taken before")
         await self._kill(node)
         await asyncio.to_thread(disk.put_image)
-        return await self._tried(node, {EXIT_CONFLICT: tag(f.DiskRestored)})
+        codes = (EXIT_CONFLICT, EXIT_FATAL)
+        return await self._tried(node, dict.fromkeys(codes, tag(f.DiskRestored)))
 
     async def _flip(self, node: int, where: float) -> str:
         await self._kill(node)
@@ -424,9 +432,12 @@ class ProcessDriver:
         ready = asyncio.create_task(self.cluster.until_ready([node], REFUSAL_S))
         code = await self._ended_or_ready(node, ready)
         if code is None:
-            self._excuses[node].clear()
+            # What was wrong may still be met later, and then it ends the node.
             await asyncio.to_thread(self._disks[node].forget_right)
             return "the node started and is ready"
+        if code == EXIT_FATAL:
+            # It had come as far as stamping a new incarnation: now its right disk is an old one.
+            self._lost[node] = "it has stamped its HSM while it ran on another disk"
         return f"refused with exit code {code}"
 
     async def _ended_or_ready(self, node: int, ready: asyncio.Task[None]) -> int | None:
@@ -460,6 +471,7 @@ class ProcessDriver:
 
     def _lose(self, number: int) -> None:
         node = self.cluster.nodes[number]
+        self._lost.pop(number, None)
         self._disks.pop(number).unmount()
         shutil.rmtree(node.data_dir, ignore_errors=True)
         shutil.rmtree(node.token_dir, ignore_errors=True)
@@ -493,16 +505,20 @@ class ProcessDriver:
                 self._hsm_back(number)
                 self.cluster.resume(number)
                 await asyncio.to_thread(self._disks[number].free)
-                if not self.cluster.nodes[number].running:
-                    started.append(number)
+                if self.cluster.nodes[number].running or number in self._lost:
+                    continue
                 await self._begin(number)
-                self._excuses[number].clear()
-        return f"started {started}" if started else "everybody runs"
+                started.append(number)
+        lost = f", {list(self._lost)} to be replaced" if self._lost else ""
+        return (f"started {started}" if started else "everybody runs") + lost
 
     async def heal(self, timeout_s: float) -> None:
         """End every fault, start who is down, wait until every member is ready."""
         try:
             await self._heal_all()
+            for number in list(self._lost):
+                self._say(f"  replacing node {number}: {self._lost[number]}")
+                await self._replace(number)
             await self.cluster.until_ready(self.nodes, timeout_s)
             if self.cluster.replaced:
                 await replacing.sync(self.cluster)

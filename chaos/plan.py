@@ -26,6 +26,8 @@ FIRST_MS: Final = 2_000
 """The load runs undisturbed for so long."""
 RECOVERY_MS: Final = 7_000
 """How long a node counts as away after its fault ended: a start takes seconds on a busy machine."""
+SETTLED_MS: Final = 8_000
+"""A node that was started is ready by then."""
 REPLACING_MS: Final = 60_000
 GAP_MS: Final = (500, 6_000)
 HOLD_MS: Final = (2_000, 10_000)
@@ -125,11 +127,24 @@ def _disk_slow(draws: Draws, victims: list[NodeId], _: list[NodeId], hold: int) 
 
 
 def _old_image(_: Draws, victims: list[NodeId], __: list[NodeId], hold: int) -> Steps:
+    """It ran again since the image: its HSM knows a newer incarnation, so its right disk fits."""
+    node = victims[0]
+    return [
+        (0, f.DiskCopied(node)),
+        (500, f.Kill(node)),
+        (1_500, f.Start(node)),
+        (hold + SETTLED_MS, f.DiskRestored(node)),
+        (hold + SETTLED_MS + 5_000, f.Start(node)),
+    ]
+
+
+def _rolled_back(_: Draws, victims: list[NodeId], __: list[NodeId], hold: int) -> Steps:
+    """It goes on from the image within the same incarnation: it may get as far as its peers."""
     node = victims[0]
     return [
         (0, f.DiskCopied(node)),
         (hold, f.DiskRestored(node)),
-        (hold + 5_000, f.Start(node)),
+        (hold + 3_000, f.Replace(node)),
     ]
 
 
@@ -187,7 +202,16 @@ DECK: Final = (
     Episode("disk-full", 1, _disk_full, _of(f.DiskFull, f.DiskFreed)),
     Episode("disk-fails", 1, _disk_fails, _of(f.DiskFails, f.Start)),
     Episode("disk-slow", 1, _disk_slow, _of(f.DiskSlow)),
-    Episode("old-image", 1, _old_image, _of(f.DiskCopied, f.DiskRestored), at_least_ms=15_000),
+    Episode(
+        "old-image", 1, _old_image, _of(f.DiskCopied, f.DiskRestored, f.Start), at_least_ms=25_000
+    ),
+    Episode(
+        "rolled-back",
+        1,
+        _rolled_back,
+        _of(f.DiskCopied, f.DiskRestored, f.Replace),
+        at_least_ms=REPLACING_MS,
+    ),
     Episode("byte-flipped", 1, _byte, _of(f.ByteFlipped, f.Start)),
     Episode("hsm-gone", 1, _hsm, _of(f.HsmGone, f.HsmBack)),
     Episode("hsm-gone-two", 2, _hsm, _of(f.HsmGone, f.HsmBack)),

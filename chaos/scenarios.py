@@ -198,14 +198,27 @@ _ALL: Final = (
     Scenario(
         "old-image",
         "Two nodes come back with an older copy of their disk: refused, until the right one is in.",
-        36,
+        34,
         _at(
             (2, (f.DiskCopied(N1), f.DiskCopied(N4))),
-            (12, f.DiskRestored(N1)),
-            (16, f.DiskRestored(N4)),
+            (3, (f.Kill(N1), f.Kill(N4))),
+            (4, (f.Start(N1), f.Start(N4))),
+            (14, f.DiskRestored(N1)),
+            (18, f.DiskRestored(N4)),
             (22, f.Start(N1)),
             (26, f.Start(N4)),
-            (36, f.Heal()),
+            (34, f.Heal()),
+        ),
+    ),
+    Scenario(
+        "rolled-back",
+        "A node goes on from a copy of the same life: its HSM or its peers refuse it for good.",
+        80,
+        _at(
+            (3, f.DiskCopied(N3)),
+            (13, f.DiskRestored(N3)),
+            (20, f.Replace(N3)),
+            (80, f.Heal()),
         ),
     ),
     Scenario(
