@@ -4,12 +4,16 @@
 could be lost half-way: each step follows from the book, the configuration as applied and who is
 heard now, so a new leader goes on where the last one stopped.
 
-1. Whoever the book does not have is removed, if the voters that stay can still decide.
+1. Whoever the book does not have is removed, if the voters that stay can still decide, and if no
+   other seat is empty.
 2. Then a member that is missing is added as a learner: it is sent the log, and does not count.
-3. Then a learner that has caught up, is heard, has its HSM and a complete ledger becomes a voter.
+3. Then a learner that has caught up, is heard, has its HSM and a complete ledger becomes a voter,
+   if nobody votes who had its seat before.
 
 Removing comes first: a node is replaced because it is gone, so nothing is lost by it, and no two
-voters ever have one seat. Every change carries its book's revision through the log. A leader whose
+voters ever have one seat. Two seats are never empty at once, whatever book an operator (or a thief
+of his certificate) hands out: three voters acknowledge with two, and the loss of two data centers
+could take that (I4). Every change carries its book's revision through the log. A leader whose
 book is older than one that the shard has seen proposes nothing: it would undo what it does not
 know of.
 """
@@ -73,17 +77,38 @@ def next_change(book: Shape, view: View) -> Change | Refrain | None:
         return Refrain(
             f"this node's cluster.json is of revision {book.revision}, and shard {view.shard} has"
             f" members by revision {view.revision}: hand this node the newest one"
-            " ('quorumvault member replace --sync')"
+            " ('quorumvault member sync')"
         )
     present = {*view.voters, *view.learners}
+    waiting: Refrain | None = None
     for node in sorted(present - book.seats.keys()):
-        return _remove(book, view, node)
+        if node not in view.voters or not _empties_a_second(book, view, node):
+            return _remove(book, view, node)
+        waiting = waiting or Refrain(
+            f"shard {view.shard}: node {node} is not removed yet: another seat is empty, and with"
+            " two empty ones the loss of two data centers could take what was acknowledged; see"
+            " the other replacement through first"
+        )
     for node in sorted(book.seats.keys() - present):
         return Change(Kind.ADD_LEARNER, node, book.revision)
     for node in sorted(view.ripe & set(view.learners)):
-        if _decide({*view.voters, node}, view.alive):
+        free = not _before(book, node) & set(view.voters)
+        if free and _decide({*view.voters, node}, view.alive):
             return Change(Kind.ADD_VOTER, node, book.revision)
-    return None
+    return waiting
+
+
+def _empties_a_second(book: Shape, view: View, node: NodeId) -> bool:
+    """One empty seat is borne: a majority of four is three, as of five; of three it is two."""
+    return len(set(view.voters) - {node}) < len(book.seats) - 1
+
+
+def _before(book: Shape, node: NodeId) -> set[NodeId]:
+    """Everybody who had the seat of `node` before it."""
+    found = {node}
+    while more := {gone for gone, successor in book.retired.items() if successor in found} - found:
+        found |= more
+    return found - {node}
 
 
 def _remove(book: Shape, view: View, node: NodeId) -> Change | Refrain:
