@@ -229,7 +229,8 @@ def _refuse_if_not_now(
         raise Failure(f"node {change.old} is not replaced now: {why}", Exit.NO_QUORUM)
     _compare(change.before, access, statuses)
     why = plan.unfinished(change.before, shards)
-    if why is not None and change.before.node(change.old).joined != change.before.revision:
+    if why is not None and all(change.old in shard.voters for shard in shards.values()):
+        # A newcomer that is still on its way in may itself be replaced: it may be the obstacle.
         last = change.before.retired[-1].id
         raise Failure(
             f"node {change.old} is not replaced now: {why}; see it through first with "
