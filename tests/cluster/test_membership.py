@@ -130,8 +130,8 @@ def test_whatever_happens_no_two_voters_share_a_seat_and_the_book_is_reached(see
     chance = random.Random(seed)
     books_ = [FOUNDED]
     voters, learners, revision = {1, 2, 3, 4, 5}, set(), 0
-    for step in range(100):
-        if len(books_) < 6 and chance.random() < 0.1:
+    for step in range(90):
+        if step <= 60 and len(books_) < 6 and chance.random() < 0.1:
             books_.append(books_[-1].replaced(chance.choice(sorted(books_[-1].seats)))[0])
         book = books_[-1] if step > 60 else chance.choice(books_)
         everybody = voters | learners
