@@ -3,9 +3,11 @@
 import pytest
 from replace_kit import busy, finish, gives, groups, join, lead, refuse_rows
 
-from chaos.sim import CLUSTER, Account, SimStore, World
+from chaos.sim import CLUSTER, SECOND, Account, SimStore, World
 from cluster.api import NotAGiver
 from cluster.boot import BootRefused
+from cluster.frames import HashPoint
+from cluster.hashes import Hashes
 from cluster.stamp import enrolment
 from engines._engines import encode_conf_change
 
@@ -404,3 +406,35 @@ def test_a_power_cut_in_the_middle_of_a_replacement_is_survived():
         finish(world)
         assert gives(world, new, account, 1), tenths
         assert len(world.state_hashes()) == 1
+
+
+def test_what_a_retired_peer_said_of_a_state_hash_counts_no_more():
+    hashes = Hashes([2, 3, 4, 5], 1)
+    hashes.reached(0, 10, b"a" * 32, now=0)
+    hashes.heard(4, HashPoint(0, 10, b"b" * 32), 10, 0)
+    assert hashes.doubt
+    hashes.adopt([2, 3, 5, 6])
+    assert hashes.on_time(SECOND) == []
+    assert not hashes.doubt
+    hashes.heard(6, HashPoint(0, 10, b"a" * 32), 10, SECOND)
+    assert not hashes.doubt
+
+
+def test_no_share_while_the_merged_ledger_is_not_on_disk(world):
+    account = Account("user").enrol(world, 1)
+    world.applied(1, account.charge(1))
+    new = join(world, 4)
+    node = world.nodes[new]
+    group = node.host._core.groups[0]
+    world.until(lambda: node.host.join._shards[0].merged is not None, seconds=20)
+    node.disk_ms = 20_000
+    world.until(lambda: group.ledger, seconds=5)
+    world.run(10)
+    assert not group.durable_ledger
+    assert not groups(world, new)[0].ledger_complete
+    assert new in groups(world, 1)[0].learners
+    node.disk_ms = 4
+    node.crash()
+    node.start()
+    finish(world)
+    assert gives(world, new, account, 1)

@@ -16,6 +16,7 @@ from cluster.membership import (
     encode_change,
     next_change,
 )
+from cluster.tables import decode_group, encode_row, founding_group
 from cluster.types import MAX_COUNTER, InvariantError
 from engines._engines import encode_conf_change
 
@@ -238,3 +239,10 @@ def test_a_retired_node_is_told_who_replaced_it():
     line = REPLACED.shape(4).retirement()
     assert "node 4 was replaced by node 6" in line
     assert "destroy its HSM keys" in line
+
+
+def test_a_group_row_from_before_replacements_is_a_founder_s():
+    row = founding_group((1, 2, 3, 4, 5))
+    older = msgspec.msgpack.decode(encode_row(row))[:-2]
+    assert decode_group(encode_row(older)) == row
+    assert (row.revision, row.ledger) == (0, True)

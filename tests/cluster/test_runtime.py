@@ -7,10 +7,11 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
-from link_mesh import Mesh
+from link_mesh import Mesh, free_ports
 
 from cluster.api import Applied, HostStopped, NotAppended, Shape, Unknown
 from cluster.boot import boot
+from cluster.cluster_file import NodeEntry, replaced
 from cluster.commands import Barrier, Register, RegisterOutcome, Status
 from cluster.host import Host
 from cluster.runtime import Runtime
@@ -331,3 +332,38 @@ async def test_the_loops_stall_is_measured_and_missed_ticks_are_dropped(vault: V
     assert node.runtime.worst_lag_s() > 0.3
     await vault.until(lambda: len(ticks) >= before + 3)
     assert ticks[-1] - ticks[-2] > 0.02
+
+
+async def test_a_replaced_node_s_successor_gets_log_ledger_and_vote_over_real_links(
+    tmp_path: Path,
+) -> None:
+    vault = Vault(tmp_path)
+    await vault.start()
+    await vault.until(vault.led)
+    for number in range(12):
+        assert done(await vault.register(1 + number % 5, f"before{number}"))
+    await vault.stop(4)
+    ports = free_ports(4)
+    entry = NodeEntry(6, 4, "dc4", *(f"127.0.0.1:{port}" for port in ports))
+    vault.mesh.cluster = replaced(vault.mesh.cluster, 4, entry)
+    del vault.nodes[4]
+    for node in vault.nodes.values():
+        node.runtime.adopt(vault.mesh.cluster)
+    vault.nodes[6] = VaultNode(vault, 6)
+    await vault.start(6)
+
+    def fulfilled() -> bool:
+        reports = [
+            group for node in vault.nodes.values() for group in node.runtime.host.status().groups
+        ]
+        voters = {group.voters for group in reports}
+        return voters == {(1, 2, 3, 5, 6)} and all(group.ledger_complete for group in reports)
+
+    await vault.until(fulfilled, timeout=40)
+    await vault.stop(1, 2)
+    assert done(await vault.register(6, "after"))
+    await vault.stop(6)
+    await vault.start(6)
+    assert done(await vault.register(6, "after a restart"))
+    assert all(group.ledger_complete for group in vault.nodes[6].runtime.host.status().groups)
+    await vault.stop()
