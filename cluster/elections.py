@@ -56,17 +56,20 @@ class Slots:
             self._raft.set_reluctant(shard, silent)
 
     def apply(self, shard: ShardId, term: int, *, reluctant: bool) -> None:
-        """Set the slot if the term moved or raft-rs has drawn its own."""
+        """Set the slot if the term moved or raft-rs has drawn its own.
+
+        Our own draw is made once per term: made anew after each of raft-rs's, it would be left out
+        where those dice happen to show what was set, and no run could be repeated from its seed.
+        """
         key = -1 if reluctant else term
         known, ticks = self._set[shard]
-        if known == key and self._raft.election_timeout(shard)[0] == ticks:
+        if known != key:
+            slot = slot_ticks(self._seat, shard, term)
+            ticks = NEVER_TICKS if reluctant else slot + self._random.randrange(2)
+            self._set[shard] = (key, ticks)
+        elif self._raft.election_timeout(shard)[0] == ticks:
             return
-        if reluctant:
-            ticks = NEVER_TICKS
-        else:
-            ticks = slot_ticks(self._seat, shard, term) + self._random.randrange(2)
         self._raft.set_election_timeout(shard, ticks)
-        self._set[shard] = (key, ticks)
 
 
 def preferred_node(shard: ShardId, seats: Mapping[NodeId, Seat]) -> NodeId:
