@@ -20,10 +20,12 @@ import lmdb
 from cluster.ports import TABLES, Batch, Table
 from cluster.room import Space
 from cluster.store_format import (
+    DATA_FILE,
     FORMAT_KEY,
     MAC_BYTES,
     REPLACE_NODE,
     STORE_TABLE,
+    TXN_KEY,
     CommitFailedError,
     Macs,
     StoreDamagedError,
@@ -31,11 +33,13 @@ from cluster.store_format import (
     StoreInUseError,
     TableSum,
     check_format,
+    check_txn,
     format_row,
     sum_key,
 )
 from cluster.store_scan import scan
 from cluster.types import check
+from engines.encoding import u64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +49,6 @@ DEFAULT_MAP_BYTES: Final = 64 << 30
 """Sparse: costs 48 KiB of memory until used. Never grown: that kills live readers."""
 MIN_MAP_BYTES: Final = 1 << 20
 MAX_SPARE_TRANSACTIONS: Final = 8
-DATA_FILE: Final = "data.mdb"
 
 
 class _View:
@@ -179,6 +182,7 @@ class Store:
         A long one keeps pages from being used again: seconds, not minutes.
         """
         with self._env.begin() as txn:
+            self._check_txn(txn)
             yield _View(txn, self._dbs, self._macs)
 
     def release(self) -> None:
@@ -253,8 +257,17 @@ class Store:
             # Read first: a batch that ends in between is seen and asked for again, not missed.
             self._seen = self._written
             self._cached = self._env.begin()
+            self._check_txn(self._cached)
             self._view = _View(self._cached, self._dbs, self._macs)
         return self._view
+
+    def _check_txn(self, txn: lmdb.Transaction[bytes]) -> None:
+        """The view is of the transaction that it says, not of an older one."""
+        try:
+            stored = txn.get(TXN_KEY, db=self._dbs[STORE_TABLE])
+        except lmdb.Error as error:
+            raise _unreadable(STORE_TABLE, error) from error
+        check_txn(self._macs, stored, txn.id())
 
     def _apply(self, txn: lmdb.Transaction[bytes], batch: Batch) -> None:
         dbs, sums, mac = self._dbs, self._sums, self._macs.mac
@@ -276,6 +289,9 @@ class Store:
         for table in touched:
             key, value = sum_key(table), sums[table].encode()
             txn.put(key, mac(STORE_TABLE, key, value) + value, db=dbs[STORE_TABLE])
+        if touched:
+            number = u64(txn.id())
+            txn.put(TXN_KEY, mac(STORE_TABLE, TXN_KEY, number) + number, db=dbs[STORE_TABLE])
 
 
 def _delete_range(
@@ -341,7 +357,7 @@ def _create(path: Path, macs: Macs, map_bytes: int) -> None:
         try:
             dbs = {name: env.open_db(name.encode()) for name in (*TABLES, STORE_TABLE)}
             with env.begin(write=True) as txn:
-                rows = {FORMAT_KEY: format_row()}
+                rows = {FORMAT_KEY: format_row(), TXN_KEY: u64(txn.id())}
                 rows |= {sum_key(table): TableSum().encode() for table in TABLES}
                 for key, value in rows.items():
                     stored = macs.mac(STORE_TABLE, key, value) + value
@@ -388,6 +404,7 @@ def _read_sums(
     with env.begin() as txn:
         own = dbs[STORE_TABLE]
         check_format(macs, txn.get(FORMAT_KEY, db=own), env.path())
+        check_txn(macs, txn.get(TXN_KEY, db=own), txn.id())
         for table in TABLES:
             stored = txn.get(sum_key(table), db=own)
             if stored is None or len(stored) < MAC_BYTES:

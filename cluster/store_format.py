@@ -17,8 +17,10 @@ from cluster.next_step import replace_node
 from cluster.ports import TABLES, Table
 from engines.encoding import enc, u16, u32, u64
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MAGIC: Final = b"quorumvault-store"
+DATA_FILE: Final = "data.mdb"
+"""LMDB's own name for its file."""
 MAC_BYTES: Final = 16
 SUM_MODULUS: Final = 1 << (8 * MAC_BYTES)
 STATE_KEY_BYTES: Final = 32
@@ -28,6 +30,9 @@ MAX_KEY_BYTES: Final = 511
 STORE_TABLE: Final = "store"
 """The store's own rows: its format and the sums of the tables."""
 FORMAT_KEY: Final = b"format"
+TXN_KEY: Final = b"txn"
+"""The number of the LMDB transaction that wrote the row, u64: every one writes it anew. A meta page
+that leads to another transaction's tree, an older one above all, is told by it."""
 ALL_TABLES: Final = (*TABLES, STORE_TABLE)
 
 REPLACE_NODE: Final = (
@@ -158,6 +163,22 @@ def check_format(macs: Macs, stored: bytes | None, place: str) -> None:
             f"store {place} was written with another node's state key: "
             "put directory and HSM token of the same node together",
         ) from error
+
+
+def check_txn(macs: Macs, stored: bytes | None, txn: int) -> None:
+    """The tree that was reached as transaction `txn` is the one that it wrote.
+
+    Raises:
+        StoreDamagedError: it is another one's.
+
+    """
+    if stored is None:
+        raise StoreDamagedError(f"transaction {txn} did not leave its number: {REPLACE_NODE}")
+    wrote = int.from_bytes(macs.open(STORE_TABLE, TXN_KEY, stored), "big")
+    if wrote != txn:
+        raise StoreDamagedError(
+            f"what the store shows as transaction {txn} was written by {wrote}: {REPLACE_NODE}"
+        )
 
 
 def _prefix(table: str) -> bytes:

@@ -2,8 +2,8 @@
 
 A damaged page header or a truncated file can kill whoever reads it (SIGBUS, SIGSEGV). The node
 therefore starts this module on its directory first and opens the store itself only after every
-row, MAC, count and sum was found good. The state key comes on stdin; the answer is one line on
-stdout: `ok <rows>`, or the kind of the error and its sentence.
+page in use (`store_pages`), row, MAC, count and sum was found good. The state key comes on stdin;
+the answer is one line on stdout: `ok <rows>`, or the kind of the error and its sentence.
 
 Run as `python -m cluster.store_scan PATH`.
 """
@@ -21,10 +21,12 @@ import lmdb
 
 from cluster.ports import TABLES
 from cluster.store_format import (
+    DATA_FILE,
     FORMAT_KEY,
     REPLACE_NODE,
     STATE_KEY_BYTES,
     STORE_TABLE,
+    TXN_KEY,
     Macs,
     StoreDamagedError,
     StoreError,
@@ -32,8 +34,10 @@ from cluster.store_format import (
     StoreWrongKeyError,
     TableSum,
     check_format,
+    check_txn,
     sum_key,
 )
+from cluster.store_pages import Checked, check_pages, look_up
 
 SCAN_TIMEOUT_S: Final = 1800
 """Damage must not make a node hang for ever; 100 GB on a slow disk are read in less."""
@@ -82,7 +86,7 @@ def scan(path: Path, state_key: bytes) -> int:
 
 
 def read_everything(path: Path, state_key: bytes) -> int:
-    """Read and check every row of every table.
+    """Read and check every page in use, then every row of every table.
 
     Raises:
         StoreError: the first thing that is wrong.
@@ -90,6 +94,7 @@ def read_everything(path: Path, state_key: bytes) -> int:
     """
     macs = Macs(state_key)
     try:
+        checked = check_pages(path / DATA_FILE)
         # Only one process at a time gets here (the caller holds the lock), so LMDB's own lock
         # file is not needed.
         with lmdb.open(
@@ -99,11 +104,25 @@ def read_everything(path: Path, state_key: bytes) -> int:
             create=False,
             max_dbs=len(TABLES) + 1,
         ) as env:
-            return _read_tables(env, macs, path)
+            rows = _read_tables(env, macs, path)
+        _check_metas(path / DATA_FILE, checked, macs)
     except (lmdb.Error, OSError) as error:
         raise StoreDamagedError(
             f"store {path} cannot be read ({str(error)[:200]}): {REPLACE_NODE}",
         ) from error
+    return rows
+
+
+def _check_metas(file: Path, checked: Checked, macs: Macs) -> None:
+    """Both meta pages lead to the tree of their own transaction; LMDB takes the later one's word.
+
+    A flipped bit in the later one's number would otherwise bring back the batch before.
+    """
+    store = STORE_TABLE.encode()
+    check_txn(macs, look_up(file, checked.newest, store, TXN_KEY), checked.newest.txn)
+    older = look_up(file, checked.older, store, TXN_KEY)
+    if older is not None or look_up(file, checked.older, store, FORMAT_KEY) is not None:
+        check_txn(macs, older, checked.older.txn)
 
 
 def _read_tables(env: lmdb.Environment, macs: Macs, path: Path) -> int:

@@ -190,9 +190,10 @@ def edit(path: Path, table: str, change) -> None:
 def test_a_newer_format_and_foreign_data_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "store"
     Store.open(path, KEY).close()
-    newer = Macs(KEY).mac("store", b"format", b"quorumvault-store\0\2") + b"quorumvault-store\0\2"
+    row = b"quorumvault-store\0\3"
+    newer = Macs(KEY).mac("store", b"format", row) + row
     edit(path, "store", lambda txn: txn.put(b"format", newer))
-    with pytest.raises(StoreForeignError, match="has format 2, this program reads 1: run"):
+    with pytest.raises(StoreForeignError, match="has format 3, this program reads 2: run"):
         Store.open(path, KEY)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -202,7 +203,7 @@ def test_a_newer_format_and_foreign_data_are_refused(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.mkdir()
     (text / DATA_FILE).write_bytes(b"hello" * 5000)
-    with pytest.raises(StoreDamagedError, match="cannot be read"):
+    with pytest.raises(StoreDamagedError, match="page 0: it is no meta page of this version"):
         Store.open(text, KEY)
 
 
@@ -267,8 +268,12 @@ def test_an_old_value_brought_back_is_noticed(filled: Path) -> None:
 
 def test_a_value_damaged_while_running_raises_at_the_read(filled: Path) -> None:
     store = Store.open(filled, KEY, map_bytes=1 << 26)
-    with store._env.begin(write=True) as txn:
-        txn.put(u64(7), b"x" * 76, db=store._dbs["records"])
+    data = (filled / DATA_FILE).read_bytes()
+    stored = Macs(KEY).mac("records", u64(7), b"\7" * 60) + b"\7" * 60
+    with (filled / DATA_FILE).open("r+b") as file:
+        while (at := data.find(stored, file.tell())) >= 0:  # in every tree that ever held it
+            file.seek(at)
+            file.write(b"\0" + stored[1:])
     for read in (
         lambda: store.get("records", u64(7)),
         lambda: list(store.items("records", b"", b"\xff")),
@@ -281,61 +286,8 @@ def test_a_value_damaged_while_running_raises_at_the_read(filled: Path) -> None:
 def test_a_truncated_file_is_a_sentence(filled: Path) -> None:
     data = filled / DATA_FILE
     os.truncate(data, data.stat().st_size // 2 // 4096 * 4096)
-    with pytest.raises(StoreDamagedError, match=r"SIGBUS|SIGSEGV|cannot be read|rows where"):
+    with pytest.raises(StoreDamagedError, match=r"page \d+: the file ends before it"):
         Store.open(filled, KEY)
-
-
-FLIPPER = """
-# For every bit number on stdin: flip it, read everything in a fork, print how that ended.
-import os, sys
-from pathlib import Path
-import lmdb
-from cluster.ports import TABLES
-from cluster.store_format import StoreError
-
-path = Path(sys.argv[1])
-good = (path / "data.mdb").read_bytes()
-
-def contents():
-    with lmdb.open(str(path), readonly=True, lock=False, max_dbs=len(TABLES) + 1) as env:
-        dbs = [env.open_db(table.encode(), create=False) for table in TABLES]
-        with env.begin() as txn:
-            return [list(txn.cursor(db)) for db in dbs]
-
-wanted = contents()
-for line in sys.stdin:
-    damaged = bytearray(good)
-    damaged[int(line) // 8] ^= 1 << int(line) % 8
-    (path / "data.mdb").write_bytes(damaged)
-    child = os.fork()
-    if child == 0:
-        try:
-            read_everything(path, bytes(range(32)))
-            os._exit(0 if contents() == wanted else 2)
-        except StoreError:
-            os._exit(1)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-def test_flipped_bits_are_found_or_changed_nothing(filled: Path) -> None:
-    """Any page but LMDB's two headers, where a flip can at worst bring back the batch before."""
-    bits = range(2 * 4096 * 8, (filled / DATA_FILE).stat().st_size * 8)
-    dice = random.Random(7)
-    places = dice.sample(bits, 250)
-    flipper = subprocess.run(
-        [sys.executable, "-c", FLIPPER, str(filled)],
-        input="".join(f"{place}\n" for place in places),
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    codes = [int(code) for code in flipper.stdout.split()]
-    assert len(codes) == len(places)
-    unnoticed = [place for place, code in zip(places, codes, strict=True) if code == 2]
-    assert unnoticed == []
-    assert sum(code != 0 for code in codes) > 50
 
 
 def test_a_failed_commit_lets_nothing_more_be_written(tmp_path: Path) -> None:
