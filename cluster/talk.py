@@ -44,6 +44,7 @@ APPEND = 3
 APPEND_RESPONSE = 4
 SNAPSHOT = 7
 HEARTBEAT = 8
+HEARTBEAT_RESPONSE = 9
 
 
 class Talk:
@@ -293,10 +294,10 @@ class Talk:
         kind, sender, to, term, index, _, commit = self._core.raft.peek(message)
         if (sender, to) != (peer.node_id, self._core.shape.node_id):
             raise FrameError(f"it sent a Raft message from {sender} to {to}")
-        if kind not in (APPEND_RESPONSE, HEARTBEAT):
+        if kind not in (APPEND_RESPONSE, HEARTBEAT, HEARTBEAT_RESPONSE):
             return kind
         group = self._core.groups[shard]
-        if kind == APPEND_RESPONSE:
+        if kind != HEARTBEAT:
             seen = max(index, commit)
             mine = group.role == LEADER and term == group.term
         else:
