@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from engines._engines import GroupStatus, MultiRaft
 
 NEVER_TICKS = MAX_ELECTION_TICKS - 1
+RELUCTANT, UNSET = -1, -2
+"""In place of a term."""
 
 
 def slot_ticks(seat: Seat, shard: ShardId, term: int) -> int:
@@ -41,8 +43,8 @@ class Slots:
         self._raft = raft
         self._seat = seat
         self._random = random
-        self._set: list[tuple[int, int]] = [(-1, -1)] * shards
-        """(term or -1 for reluctant, ticks) as set last."""
+        self._set: list[tuple[int, int]] = [(UNSET, 0)] * shards
+        """(term, or RELUCTANT or UNSET, and the ticks) as set last."""
         self._silent = [False] * shards
 
     def hold(self, shard: ShardId, *, silent: bool) -> None:
@@ -61,7 +63,7 @@ class Slots:
         Our own draw is made once per term: made anew after each of raft-rs's, it would be left out
         where those dice happen to show what was set, and no run could be repeated from its seed.
         """
-        key = -1 if reluctant else term
+        key = RELUCTANT if reluctant else term
         known, ticks = self._set[shard]
         if known != key:
             slot = slot_ticks(self._seat, shard, term)

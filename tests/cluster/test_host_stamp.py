@@ -182,3 +182,13 @@ def test_elections_work_with_slow_tokens(stamp_ms):
         world.until(world.led)
         world.nodes[leader].start()
         world.run(2)
+
+
+def test_a_node_whose_hsm_is_away_from_its_first_tick_on_follows():
+    world = World()
+    for node in world.nodes.values():
+        node.start()
+    world.nodes[1].host.set_hsm(working=False)
+    world.until(world.led)
+    assert world.nodes[1].up
+    assert world.leader() != 1
