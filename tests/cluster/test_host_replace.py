@@ -119,7 +119,7 @@ def test_a_leader_with_the_old_book_changes_nothing_and_says_so(world):
     before = [groups(world, 5)[shard].voters for shard in (0, 1)]
     world.run(20)
     assert [groups(world, 5)[shard].voters for shard in (0, 1)] == before
-    assert any("--sync" in alarm for alarm in world.nodes[5].host.status().alarms)
+    assert any("member sync" in alarm for alarm in world.nodes[5].host.status().alarms)
     world.untold = set()
     for node in (1, 2, 5):
         world.tell(node)
