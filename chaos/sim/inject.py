@@ -91,6 +91,8 @@ class Injector:
         self._stall = 0
         self._new: SimNode | None = None
         """A replacement that is under way."""
+        self._waiting: set[NodeId] = set()
+        """Members that are to be replaced."""
         self.restarts = 0
         self.refusals = 0
         self.replacements = 0
@@ -420,6 +422,7 @@ class Injector:
         if world.nodes.get(node.id) is not node:
             return
         others = [other for other in world.alive if other.id != node.id]
+        self._waiting.add(node.id)
         if self._joining() or len(others) < MAJORITY:
             world.at(SUPERVISOR_NS, partial(self._replace, node))
             return
@@ -427,6 +430,7 @@ class Injector:
             node.crash()
         self.lost.discard(node.id)
         self._down.discard(node.id)
+        self._waiting.discard(node.id)
         taken = world.replace(node.id)
         new = world.nodes[taken]
         self._new = new
@@ -436,7 +440,8 @@ class Injector:
 
     def unfinished(self) -> bool:
         """A member is lost, or its replacement is not a voter of every shard yet."""
-        return self._joining() or bool(self.lost & set(self._world.nodes))
+        open_ = self.lost | self._waiting
+        return self._joining() or bool(open_ & set(self._world.nodes))
 
     def _joining(self) -> bool:
         if self._new is None:
