@@ -144,7 +144,8 @@ def steps(entry: NodeEntry, old_id: int) -> list[str]:
     return [
         (
             f"If node {old_id}'s HSM still exists: destroy the vault's keys on it, with "
-            "'quorumvault hsm destroy --module FILE --token-label LABEL --pin-file FILE'."
+            "'quorumvault hsm destroy --module FILE --token-label LABEL --pin-file FILE'. "
+            "Delete its key.pem: clients know no revocation."
         ),
         (
             f"Bring the folder nodes/{entry.id} to the machine of seat {entry.seat} ({entry.dc}); "
