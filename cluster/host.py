@@ -143,6 +143,8 @@ class Host:
             return
         for name in self._core.ports.files.names():
             self._core.ports.files.remove(name)
+        for each in self._core.groups:
+            self._reconcile.compare(each)
         log = self._durability.log
         for group in boot.groups:
             if group.leftovers:

@@ -20,6 +20,7 @@ from cluster.limits import (
     GIVER_NS,
     LEDGER_AGAIN_NS,
     LEDGER_ANSWER_NS,
+    LEDGER_LACKING_NS,
     LEDGER_RETRY_NS,
     LEDGER_SHARDS_AT_ONCE,
     MAX_SNAPSHOT_BYTES,
@@ -74,6 +75,8 @@ class _Joining:
     touched: set[RecordId] = field(default_factory=set)
     """Rows of ours that may have moved since."""
     try_at: int = 0
+    lacking_since: int | None = None
+    """Since when there has been nobody to ask; None while there is somebody."""
 
 
 class LedgerJoin:
@@ -84,6 +87,8 @@ class LedgerJoin:
         self._rules = rules
         self._durability = durability
         self._shards = {group.shard: _Joining() for group in core.groups if not group.ledger}
+        self._files = 0
+        """Fetched so far: a file that is fetched again meanwhile has another name."""
 
     # ---- asking
 
@@ -101,9 +106,21 @@ class LedgerJoin:
 
     def _ask(self, shard: ShardId, joining: _Joining, now: int) -> None:
         missing = self._core.shape.threshold - len(joining.said) - len(joining.asked)
-        for peer in self._usable(shard, joining, now)[: max(0, missing)]:
+        usable = self._usable(shard, joining, now)
+        for peer in usable[: max(0, missing)]:
             joining.asked[peer.seat] = _Asked(peer.node_id, now + LEDGER_ANSWER_NS)
             peer.outbox.add(LedgerAsk(shard))
+        if usable or not missing:
+            joining.lacking_since = None
+        elif joining.lacking_since is None:
+            joining.lacking_since = now
+        elif now - joining.lacking_since >= LEDGER_LACKING_NS:
+            self._core.alarm(
+                f"shard {shard}: this node joins and needs the ledgers of"
+                f" {self._core.shape.threshold} other seats; it has those of"
+                f" {', '.join(str(seat) for seat in sorted(joining.said)) or 'none'} and hears no"
+                " other complete one: bring another node back"
+            )
 
     def _usable(self, shard: ShardId, joining: _Joining, now: int) -> list[Peer]:
         """Whom to ask next, nearest first."""
@@ -148,7 +165,8 @@ class LedgerJoin:
             )
             self._not_yet(joining, peer.seat, LEDGER_AGAIN_NS)
             return
-        file = f"in-{offer.name}"
+        self._files += 1
+        file = f"in-{self._files}-{offer.name}"
         self._core.ports.network.fetch_snapshot(
             peer.node_id,
             offer.name,

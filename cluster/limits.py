@@ -130,6 +130,8 @@ LEDGER_RETRY_NS: Final = 5 * SECOND
 """A file that could not be fetched is asked for again so much later: the way there may be full."""
 LEDGER_AGAIN_NS: Final = 60 * SECOND
 """A seat whose rows were refused is asked again so much later."""
+LEDGER_LACKING_NS: Final = 20 * SECOND
+"""Nobody left to ask for so long is worth an alarm; less than LEDGER_AGAIN_NS, which asks anew."""
 LEDGER_REUSE_NS: Final = 30 * SECOND
 """A file of rows serves whoever asks within this time: asking often costs no disk."""
 LEDGER_KEEP_NS: Final = 120 * SECOND

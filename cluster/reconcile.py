@@ -147,6 +147,10 @@ class Reconcile:
         """The members of a shard are others now, by the log or by a snapshot."""
         # Later: while its Ready is out, nothing may be said to the group.
         self._core.later(lambda: self._sender.members_changed(group.shard))
+        self.compare(group)
+
+    def compare(self, group: Group) -> None:
+        """Say so if this node's book is older than the shard's members."""
         shape = self._core.shape
         if group.revision > shape.revision:
             self._core.alarm(

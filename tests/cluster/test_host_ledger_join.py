@@ -243,3 +243,32 @@ def test_the_ledger_s_sum_still_fits_after_a_merge(world, account):
     world.nodes[new].crash()
     world.nodes[new].start()
     finish(world)
+
+
+def test_a_joiner_that_finds_too_few_complete_ledgers_says_so(world, account):
+    for node in (4, 5):
+        world.nodes[node].crash()
+    forge(world, 1, account, unbound(row_of(world, 1, account)))
+    new = world.replace(4)
+    world.nodes[new].start()
+    world.run(90)
+    alarms = [a for a in world.nodes[new].host.status().alarms if "bring another node back" in a]
+    assert len(alarms) == 1
+    assert "needs the ledgers of 3 other seats; it has those of 2, 3 and" in alarms[0]
+    world.nodes[5].start()
+    finish(world)
+    assert row_of(world, new, account) == row_of(world, 2, account)
+
+
+def test_a_link_that_comes_and_goes_during_the_transfer_costs_time_alone(world, account):
+    world.fetch_ms = 700
+    world.nodes[4].crash()
+    new = world.replace(4)
+    world.nodes[new].start()
+    for _ in range(8):
+        world.partition((1, 2, 3, 5), (new,))
+        world.run(0.2)
+        world.heal()
+        world.run(1.1)
+    finish(world)
+    assert not [a for a in world.nodes[new].host.status().alarms if "refused" in a]

@@ -4,6 +4,7 @@ import pytest
 from replace_kit import busy, finish, gives, groups, join, lead, refuse_rows
 
 from chaos.sim import CLUSTER, SECOND, Account, SimStore, World
+from chaos.sim.book import Book
 from cluster.api import NotAGiver
 from cluster.boot import BootRefused
 from cluster.frames import HashPoint
@@ -438,3 +439,16 @@ def test_no_share_while_the_merged_ledger_is_not_on_disk(world):
     node.start()
     finish(world)
     assert gives(world, new, account, 1)
+
+
+def test_a_node_that_starts_with_an_older_book_than_its_shards_have_seen_says_so(world):
+    join(world, 4)
+    finish(world)
+    world.nodes[1].crash()
+    world.nodes[1].book = Book.founded(5, 2, 3, 5.0)
+    world.untold = {1}
+    world.nodes[1].start()
+    assert any("revision 0" in alarm for alarm in world.nodes[1].host.status().alarms)
+    world.untold = set()
+    world.tell(1)
+    finish(world)
