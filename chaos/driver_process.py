@@ -414,6 +414,8 @@ class ProcessDriver:
         disk = self._disks[node]
         if not disk.has_image:
             raise DriverError(f"no image of node {node} was taken before")
+        with contextlib.suppress(ClusterError):  # its present life is to have begun for good
+            await self.cluster.until_ready([node], REFUSAL_S)
         await self._kill(node)
         await asyncio.to_thread(disk.put_image)
         codes = (EXIT_CONFLICT, EXIT_FATAL)

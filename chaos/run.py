@@ -24,6 +24,7 @@ from chaos.faults import kind
 from chaos.outage import MS, Outages
 from chaos.phone import TWINS_FROM
 from chaos.report import Done, Report
+from chaos.witness import Testimony
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from chaos.driver import Driver
     from chaos.faults import Planned, Schedule
-    from chaos.witness import Testimony
 
 HEAL_S: Final = 120.0
 """How long all members may take to be ready again: a start reads the whole disk, then elections."""
@@ -73,6 +73,10 @@ class Run:
         """(when in ns, what, what was seen)."""
         self._violations: list[str] = []
         self._stopped_ns = 0
+        self.world = World()
+        """The last looks and state hashes, once the run is over."""
+        self.testimony = Testimony({}, (), {})
+        """What the nodes witnessed, once the run is over."""
         self.crowd = Crowd(
             driver.connection_file,
             count=plan.clients,
@@ -105,16 +109,16 @@ class Run:
             await self._play(began)
             ended = time.monotonic_ns()
             healed_s = await self._heal()
-            world = await self._last_looks()
-        testimony = await asyncio.to_thread(verdict.testimony_of, self._driver)
+            self.world = await self._last_looks()
+        self.testimony = await asyncio.to_thread(verdict.testimony_of, self._driver)
         self._say("  judging the history")
-        await asyncio.to_thread(self._judge, world, testimony)
+        await asyncio.to_thread(self._judge)
         outages = Outages(
             (event for event in crowd.history.events if event.client < FINAL_FROM),
             crowd.shards,
             self._stopped_ns,
         )
-        return self._report(began, ended, healed_s, testimony, outages)
+        return self._report(began, ended, healed_s, outages)
 
     # ---------------------------------------------------------------- faults
 
@@ -152,6 +156,7 @@ class Run:
         except DriverError as error:
             self._violations.append(f"liveness: after healing: {error}")
         healed_s = time.monotonic() - began
+        self._follow()
         self._say(f"  healed after {healed_s:.1f} s; everybody is served once more")
         try:
             await self.crowd.everybody(SERVED_S)
@@ -186,24 +191,22 @@ class Run:
 
     # ---------------------------------------------------------------- judgement
 
-    def _judge(self, world: World, testimony: Testimony) -> None:
+    def _judge(self) -> None:
         history = self.crowd.history.events
         expectations = self.crowd.expectations
         self._violations += verdict.violations(
-            history, testimony, world, expectations, self._plan.limit
+            history, self.testimony, self.world, expectations, self._plan.limit
         )
         self._violations += verdict.of_nodes(self._driver.deaths, self._driver.logs)
         self._violations += verdict.internal_errors(history)
-        if not testimony.given:
+        if not self.testimony.given:
             self._violations.append("witness: no share was ever given: the run proves nothing")
 
-    def _report(
-        self, began: int, ended: int, healed_s: float, testimony: Testimony, outages: Outages
-    ) -> Report:
+    def _report(self, began: int, ended: int, healed_s: float, outages: Outages) -> Report:
         plan = self._plan
         done = sorted(self._done, key=lambda each: each[0])
         spans = outages.spans_ms([at for at, _, _ in done], ended + int(healed_s * 1e9))
-        figures: dict[str, Any] = pages.counted(self.crowd.history.events, testimony)
+        figures: dict[str, Any] = pages.counted(self.crowd.history.events, self.testimony)
         return Report(
             name=plan.name,
             seed=plan.seed,
