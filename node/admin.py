@@ -169,9 +169,11 @@ class Admin:
         answer = _json(200, {"revision": self._book.current.revision, "changed": changed})
         if changed:
             # The operator hears of it first: this node may be the one that was replaced.
-            await answer.prepare(request)
-            await answer.write_eof()
-            self._book.obey_now()
+            try:
+                await answer.prepare(request)
+                await answer.write_eof()
+            finally:  # also when he has hung up
+                self._book.obey_now()
         return answer
 
     def _is_operator(self, request: web.BaseRequest) -> bool:

@@ -187,10 +187,11 @@ class Node:
             drain=self.stop_soon,
         )
         await self._listen(closing, "ops", ops.serve, None)
-        await self._listen(closing, "admin", admin.serve, opened.admin_tls)
         await self._listen_to_peers(closing)
         self._runtime.start()
         closing.push_async_callback(self._runtime.stop)
+        # A new cluster file meets a host that has begun and links that are not closed yet.
+        await self._listen(closing, "admin", admin.serve, opened.admin_tls)
         closing.callback(assembly.exchange.close)
         opened.hsm.on_health(self._on_hsm_thread)
         self._on_hsm(opened.hsm.healthy)

@@ -213,6 +213,22 @@ async def test_the_operator_is_answered_before_the_replaced_node_ends(listener: 
     assert await listener.put(encode(ONE)) == (200, {"revision": 1, "changed": True})
 
 
+async def test_an_operator_who_hangs_up_does_not_keep_a_node_from_obeying(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is on disk: without this the node would call it the same one ever after."""
+
+    async def hung_up(*_: object) -> None:
+        raise ConnectionResetError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(web.Response, "prepare", hung_up)
+        with pytest.raises(aiohttp.ClientError):
+            await listener.put(encode(ONE))
+    assert load(listener.desk.path) == ONE
+    assert listener.desk.obeyed == [1]
+
+
 @pytest.mark.parametrize(
     ("offered", "why"),
     [(FOUNDING, "older revision 0"), (OTHERWISE, "does not go on"), (FOREIGN, "another vault's")],
