@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-dev
 SOURCES := pyproject.toml requirements.lock engines/Cargo.toml engines/Cargo.lock $(wildcard engines/src/*.rs)
 
-.PHONY: demo test fuzz lint format lock system clean
+.PHONY: demo test fuzz lint format lock soak system clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -32,6 +32,11 @@ lint: $(TEST_STAMP)
 format: $(TEST_STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Random simulation for so much CPU time, from a random seed that is printed; fails on a broken rule.
+CPU_MINUTES ?= 10
+soak: $(STAMP)
+	@$(BIN)/quorumvault chaos sim --cpu-minutes $(CPU_MINUTES) $(ARGS)
 
 system:
 	@deploy/system-packages.sh

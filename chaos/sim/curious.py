@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from chaos.sim.node import SimNode
     from chaos.sim.world import World
 
-EVERY_NS = 150 * MS
-LATEST = 8
+EVERY_NS = 400 * MS
+LATEST = 6
 """So many of an account's attempts, newest first."""
 
 

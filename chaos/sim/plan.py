@@ -27,16 +27,30 @@ TORMENT_MS: Final = 1_500
 """How long a passing fault lasts at most, unless drawn longer."""
 
 Work = Literal[
-    "enrol", "login", "guess", "everywhere", "late", "alias", "forge", "observe", "delete", "again"
+    "enrol",
+    "login",
+    "guess",
+    "everywhere",
+    "late",
+    "alias",
+    "forge",
+    "observe",
+    "delete",
+    "again",
+    "brink",
 ]
 """What a client does.
 
 enrol: register and activate · login: an attempt with the right password, then the proof ·
 guess: an attempt · everywhere: one attempt at several nodes at once · late: an old attempt again ·
 alias: an attempt's id that another account has used · forge: a proof with a wrong signature ·
-observe: a look · delete: a look, then a deletion · again: the last Delete, Prove or Activate of
-this client once more, long after.
+observe: a look · delete: a look, then a deletion · again: any Register, Activate, Prove or Delete
+of the account once more, long after · brink: all guesses, and the last one's proof as grace ends.
 """
+WORKS: Final[list[Work]] = [
+    "guess", "login", "everywhere", "late", "alias", "forge", "observe", "delete", "again", "brink"
+]  # fmt: skip
+"""All but `enrol`, which comes first, and again now and then."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,8 +127,8 @@ def _jobs(rng: random.Random, settings: Settings) -> tuple[Job, ...]:
     nodes = [NodeId(node) for node in range(1, NODES + 1)]
     pause = rng.choice([30, 80, 200])
     works: list[Work] = rng.choices(
-        ["guess", "login", "everywhere", "late", "alias", "forge", "observe", "delete", "again"],
-        weights=[rng.random() + 0.1 for _ in range(9)],
+        WORKS,
+        weights=[rng.random() + 0.1 for _ in WORKS],
         k=12,
     )
     at, number = 0, 0
