@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from chaos.history import Event, History, Op
 from chaos.sim.plan import Job
 from chaos.sim.reply import LOST, Reply
-from chaos.sim.units import CLUSTER, MS
+from chaos.sim.units import CLUSTER, MS, SECOND
 from cluster.commands import Activate, Delete, Prove, Register
 from cluster.types import AttemptId, Era, NodeId, RecordId, RegistrationId
 from engines._engines import ed25519_public_key, ed25519_sign
@@ -39,6 +39,10 @@ FINAL_LANES = 1_000_000
 """Clients from here on read once, at the end."""
 FINAL_PATIENCE_MS = 20_000
 PAUSE_NS = 20 * MS
+LATEST_CHANGES = 16
+"""So many of an account's changes are asked again."""
+BRINK = 0.2
+"""Of the grace: a leader needs about so long to see that it is over and to have the lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Someone:
     record_id: RecordId
     attempts: list[AttemptId] = field(default_factory=list)
     """Every attempt that was ever made for it, newest last."""
+    changes: list[Ask] = field(default_factory=list)
+    """Every registration, activation, proof and deletion that was ever asked, newest last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +125,10 @@ class Clients:
             "observe": self._observe,
             "delete": self._delete,
             "again": self._again,
+            "brink": self._brink,
         }
         self.running = 0
+        self._over = False
 
     def _someone(self, number: int, shards: int) -> Someone:
         base = _hash("account", self.plan.seed, number)
@@ -150,6 +158,7 @@ class Clients:
 
     def stop(self) -> None:
         """Nothing new is begun."""
+        self._over = True
         for lane in self._lanes.values():
             lane.queue.clear()
 
@@ -164,9 +173,9 @@ class Clients:
 
     # ---- what can be asked
 
-    def new_attempt(self, job: Job) -> AttemptId:
-        """A guess that nobody made before."""
-        attempt = AttemptId(_hash("attempt", self.plan.seed, job.number))
+    def new_attempt(self, job: Job, *more: int) -> AttemptId:
+        """A guess that nobody made before; a job that makes several numbers them."""
+        attempt = AttemptId(_hash("attempt", self.plan.seed, job.number, *more))
         self.accounts[job.account].attempts.append(attempt)
         return attempt
 
@@ -180,11 +189,14 @@ class Clients:
         return Ask("observe", who, partial(self.desk.observe, who.record_id), {})
 
     def _change(self, op: Op, who: Someone, command: Any, **facts: Any) -> Ask:
-        return Ask(op, who, partial(self.desk.change, command), facts)
+        ask = Ask(op, who, partial(self.desk.change, command), facts)
+        who.changes.append(ask)
+        return ask
 
     # ---- what clients do
 
     def _enrol(self, job: Job, lane: _Lane) -> Work:
+        del lane
         who = self.accounts[job.account]
         made = secret(self.plan.seed, job.account, job.number)
         proof_key = ed25519_public_key(made.proof_seed)
@@ -203,7 +215,6 @@ class Clients:
             return
         signature = ed25519_sign(made.proof_seed, activation_message(CLUSTER, name))
         activate = self._change("activate", who, Activate(who.record_id, name, signature), **facts)
-        lane.last = activate
         yield from _until_ok(job, activate)
 
     def _guess(self, job: Job, lane: _Lane) -> Work:
@@ -212,12 +223,12 @@ class Clients:
         yield from _until_ok(job, self.attempt(who, self.new_attempt(job)))
 
     def _login(self, job: Job, lane: _Lane) -> Work:
+        del lane
         who = self.accounts[job.account]
         attempt = self.new_attempt(job)
         reply = yield from _until_ok(job, self.attempt(who, attempt))
         proof = self._proof(who, attempt, reply, forged=False)
         if proof is not None:
-            lane.last = proof
             yield from _until_ok(job, proof)
 
     def _forge(self, job: Job, lane: _Lane) -> Work:
@@ -247,7 +258,10 @@ class Clients:
         }
         if forged:
             facts["forged"] = True
-        return Ask("prove", who, partial(self.desk.prove, command), facts)
+        ask = Ask("prove", who, partial(self.desk.prove, command), facts)
+        if not forged:
+            who.changes.append(ask)
+        return ask
 
     def _late(self, job: Job, lane: _Lane) -> Work:
         """An attempt of before, once more."""
@@ -272,17 +286,40 @@ class Clients:
         yield from _until_ok(job, self.observe(self.accounts[job.account]))
 
     def _delete(self, job: Job, lane: _Lane) -> Work:
+        del lane
         who = self.accounts[job.account]
         reply = yield from _until_ok(job, self.observe(who))
         if reply.phase == "ok" and reply.era is not None:
             command = Delete(who.record_id, Era(reply.era))
-            lane.last = self._change("delete", who, command, era=reply.era)
-            yield from _until_ok(job, lane.last)
+            yield from _until_ok(job, self._change("delete", who, command, era=reply.era))
 
     def _again(self, job: Job, lane: _Lane) -> Work:
-        """A duplicate of what this client did last, at other nodes."""
-        if lane.last is not None:
-            yield from _until_ok(job, lane.last)
+        """A duplicate of any change that anybody asked for, however long ago."""
+        del lane
+        changes = self.accounts[job.account].changes[-LATEST_CHANGES:]
+        if changes:
+            yield from _until_ok(job, changes[_hash("again", job.number)[0] % len(changes)])
+
+    def _brink(self, job: Job, lane: _Lane) -> Work:
+        """The last guess is right, and its proof comes just when its grace is over."""
+        who = self.accounts[job.account]
+        for place in range(self.world.limit):
+            attempt = self.new_attempt(job, place)
+            reply = yield from _until_ok(job, self.attempt(who, attempt))
+            if reply.phase == "ok" and reply.guesses_remaining == 0:
+                proof = self._proof(who, attempt, reply, forged=False)
+                share = _hash("brink", job.number)[0] / 255
+                wait = int(self.world.grace_s * (1 + BRINK * share) * SECOND)
+                if proof is not None:
+                    self.world.at(wait, partial(self._later, job, lane, proof))
+                return
+
+    def _later(self, job: Job, lane: _Lane, ask: Ask) -> None:
+        if not self._over:
+            lane.add(job, partial(self._only, job, ask))
+
+    def _only(self, job: Job, ask: Ask) -> Work:
+        yield from _until_ok(job, ask)
 
     def _once(self, job: Job, attempt: AttemptId, place: int) -> Work:
         yield self.attempt(self.accounts[job.account], attempt), place
@@ -310,7 +347,6 @@ class _Lane:
         self._number = number
         self.queue: deque[tuple[Job, Callable[[], Work]]] = deque()
         self._work: Work | None = None
-        self.last: Ask | None = None
 
     def add(self, job: Job, begin: Callable[[], Work]) -> None:
         """Do it, or do it next."""

@@ -28,6 +28,9 @@ from chaos.sim.disk import flipped_byte_is_found
 from chaos.sim.node import DISK_FAILED, NO_SPACE, Killed, Moment
 from chaos.sim.units import MS, SECOND
 from cluster.boot import BootRefused
+from cluster.stamp import decode_stamp
+from cluster.tables import META_IDENTITY, decode_group, decode_identity, group_key
+from cluster.types import ShardId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -386,6 +389,8 @@ class Injector:
         self._down.discard(node.id)
         self._guard.restored(node.id)
         self._start(node)
+        if node.up and _is_behind(image, node.stamp):
+            self._broken(f"old-disk-started: node {node.id}: its HSM knows a later one")
 
     def _flip(self, node: SimNode, where: float) -> None:
         if node.up:
@@ -452,3 +457,20 @@ class Injector:
                 self._new = None
                 return False
         return True
+
+
+def _is_behind(image: SimStore, stamp: bytes) -> bool:
+    """The HSM was told of a later (term, vote), applied index or start than the disk has."""
+    known = decode_stamp(stamp)
+    identity = image.get("meta", META_IDENTITY)
+    if identity is None or decode_identity(identity).incarnation < known.incarnation:
+        return True
+    for shard, stamped in enumerate(known.shards):
+        stored = image.get("group", group_key(ShardId(shard)))
+        if stored is None:
+            return True
+        row = decode_group(stored)
+        changed = stamped.term == row.term and stamped.vote not in (0, row.vote)
+        if row.term < stamped.term or changed or row.applied < stamped.applied:
+            return True
+    return False
