@@ -51,6 +51,8 @@ WORKS: Final[list[Work]] = [
     "guess", "login", "everywhere", "late", "alias", "forge", "observe", "delete", "again", "brink"
 ]  # fmt: skip
 """All but `enrol`, which comes first, and again now and then."""
+WEIGHTS: Final = (4, 4, 2, 2, 1, 1, 3, 0.6, 1, 1)
+"""How usual each is: mostly guesses, few deletions, or there is nothing to guess at."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,8 +130,8 @@ def _jobs(rng: random.Random, settings: Settings) -> tuple[Job, ...]:
     pause = rng.choice([30, 80, 200])
     works: list[Work] = rng.choices(
         WORKS,
-        weights=[rng.random() + 0.1 for _ in WORKS],
-        k=12,
+        weights=[(rng.random() + 0.1) * usual for usual in WEIGHTS],
+        k=24,
     )
     at, number = 0, 0
     for account in range(settings.accounts):
@@ -137,7 +139,7 @@ def _jobs(rng: random.Random, settings: Settings) -> tuple[Job, ...]:
         number += 1
     while at < settings.seconds * 1_000:
         at += 1 + int(rng.expovariate(1 / pause))
-        work: Work = "enrol" if rng.random() < 0.08 else rng.choice(works)
+        work: Work = "enrol" if rng.random() < 0.1 else rng.choice(works)
         client, account = rng.randrange(LANES), rng.randrange(settings.accounts)
         patience = rng.choice([300, 1_000, 4_000, 10_000])
         jobs.append(Job(at, client, account, work, number, _some(rng, nodes), patience))
