@@ -10,10 +10,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typer.testing import CliRunner
 
 from cluster.certificates import Authority, CertificateError, NodeIdentity, peer_identity
 from cluster.cluster_file import ClusterFile, NodeEntry, load, replaced
 from node import config, creation, replacement
+from quorumvault.cli import certs, hsm
+from quorumvault.cli.exits import Failure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,3 +147,26 @@ def test_the_steps_name_what_is_left_to_people(office: Office) -> None:
     steps = (folder / "STEPS.txt").read_text()
     for command in ("hsm destroy", "hsm provision", "node run", "member replace 4"):
         assert f"quorumvault {command}" in steps
+
+
+def test_nothing_is_issued_or_provisioned_for_the_replaced_node_any_more(
+    office: Office, tmp_path: Path
+) -> None:
+    after, _ = office.replace(4, 6)
+    replacement.keep(office.directory, after)
+    file = str(office.directory / "cluster.json")
+    tries = [
+        (certs.app, ["issue", str(office.directory), "--out", str(tmp_path / "4"), "--node", "4"]),
+        (
+            hsm.app,
+            [
+                *("provision", "--cluster-file", file, "--node", "4", "--package", file),
+                *("--module", file, "--token-label", "seat-4", "--pin-file", file),
+            ],
+        ),
+    ]
+    for app, arguments in tries:
+        result = CliRunner().invoke(app, arguments)
+        assert isinstance(result.exception, Failure), result.output
+        assert "node 4 was replaced by node 6" in str(result.exception)
+    assert not (tmp_path / "4").exists()
