@@ -134,7 +134,8 @@ def _found(store: ReadView, stamp: Stamp, shape: Shape) -> BootState:
     if stamp.incarnation != 0:
         raise _Lost(
             f"the data directory is empty, but node {shape.node_id} has run before (incarnation"
-            f" {stamp.incarnation}): its votes and ledger are lost"
+            f" {stamp.incarnation}): mount its disk if that is missing; if it is lost, so are its"
+            " votes and its ledger"
         )
     row = founding_group(shape.founders, ledger=shape.node_id in shape.founders)
     return BootState(

@@ -284,3 +284,63 @@ def test_marks_from_the_time_without_a_link_are_told_when_it_is_back():
     world.heal()
     world.run(0.2)
     assert away.host.memory._known[node.id].marks[0] == mark == node.host._core.groups[0].mark
+
+
+def test_two_nodes_rolled_back_at_once_are_both_refused_and_three_go_on():
+    """Same incarnation, term and vote: only the peers' marks tell."""
+    world = World().start()
+    world.run(1)
+    old = {node: world.nodes[node].store.copy() for node in (1, 2)}
+    account = Account("user").enrol(world, 3)
+    world.applied(3, account.charge(1))
+    world.run(1)
+    for node, image in old.items():
+        world.nodes[node].crash()
+        world.nodes[node].store = image
+    for node in old:
+        world.nodes[node].start()
+    for node in old:
+        world.until(lambda n=node: world.nodes[n].stopped is not None, seconds=10)
+        assert "older than what node" in world.nodes[node].stopped
+        assert "member replace" in world.nodes[node].stopped
+    world.until(world.led)
+    assert world.applied(4, account.charge(2)).status == "done"
+
+
+def test_two_rolled_back_nodes_and_one_honest_peer_make_no_quorum():
+    """Three of five processes run, and one remembers: both are refused, nothing is led."""
+    world = World().start()
+    world.run(1)
+    old = {node: world.nodes[node].store.copy() for node in (1, 2)}
+    account = used(world, node=3)
+    for node in world.nodes.values():
+        node.crash()
+    for node, image in old.items():
+        world.nodes[node].store = image
+        world.nodes[node].start()
+    world.nodes[3].start()
+    world.until(lambda: all(world.nodes[node].stopped is not None for node in old), seconds=20)
+    world.run(30)
+    assert world.leader() is None
+    world.nodes[4].start()
+    world.nodes[5].start()
+    world.until(world.led)
+    assert world.applied(4, account.charge(1)).status == "replayed"
+
+
+def test_two_rolled_back_nodes_alone_open_no_gate_for_each_other():
+    world = World().start()
+    world.run(1)
+    old = {node: world.nodes[node].store.copy() for node in (1, 2)}
+    used(world, node=3)
+    for node in world.nodes.values():
+        node.crash()
+    for node, image in old.items():
+        world.nodes[node].store = image
+        world.nodes[node].start()
+    world.run(60)
+    for node in old:
+        status = world.nodes[node].host.status()
+        assert not status.stepping
+        assert status.waiting_for.startswith("marks of this node from 1 more")
+        assert {group.role for group in status.groups} == {"follower"}
