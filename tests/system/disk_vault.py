@@ -85,7 +85,7 @@ class DiskVault(Vault5):
         text = self.cluster.nodes[node].log.read_bytes()[since:].decode()
         return [line for line in text.splitlines() if not line.startswith("{")]
 
-    def ended(self, node: int, since: int, timeout_s: float = 20.0) -> tuple[int, str]:
+    def ended(self, node: int, since: int, timeout_s: float = 60.0) -> tuple[int, str]:
         """Wait until the process is gone: its exit code, and the one line that it said."""
         process = self.cluster.nodes[node].process
         wait_until(lambda: process.returncode is not None, f"node {node} ends", timeout_s)
