@@ -91,7 +91,7 @@ class Stage(World):
         return [node for node in self.node_ids if node not in nodes]
 
     def host(self, node):
-        return self.nodes[node].running
+        return self.machines[node].running
 
     def group(self, node, shard=0):
         return self.host(node).status().groups[shard]

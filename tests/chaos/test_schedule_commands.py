@@ -129,7 +129,7 @@ def death_of(stage, victim, batch):
     return die
 
 
-@pytest.mark.parametrize("victim", ["leader", "proposer", "follower", "everybody"])
+@pytest.mark.parametrize("victim", ["leader", "follower", "everybody"])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("deed", DEEDS)
 def test_it_happens_whole_and_once_also_when_somebody_is_killed_as(deed, step, victim):
