@@ -7,11 +7,13 @@ was never counted, so nobody may have given a share for it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from chaos.checkers.budget import hexed
 from chaos.checkers.findings import Finding, short
+from chaos.checkers.operations import by_account
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,24 +53,25 @@ def _charged_twice(attempts: Sequence[Operation]) -> list[Finding]:
 def _counted_twice(attempts: Sequence[Operation], limit: int) -> list[Finding]:
     """An answer's count is never more than the attempts begun before it was given."""
     found: list[Finding] = []
-    for each in attempts:
-        if not each.ok or each.remaining is None:
-            continue
-        begun = {
-            other.attempt_id
-            for other in attempts
-            if other.account == each.account and other.begin <= each.end
-        }
-        used = limit - each.remaining
-        if used > len(begun):
-            found.append(
-                Finding(
-                    "one_charge",
-                    "I5",
-                    f"account {each.account}: {used} guesses counted, but only {len(begun)}"
-                    f" attempts were begun by then: {each}",
+    for account, made in by_account(attempts).items():
+        first: dict[str, int] = {}
+        for each in made:
+            first[each.attempt_id] = min(each.begin, first.get(each.attempt_id, each.begin))
+        begins = sorted(first.values())
+        for each in made:
+            if not each.ok or each.remaining is None:
+                continue
+            begun = bisect_right(begins, each.end)
+            used = limit - each.remaining
+            if used > begun:
+                found.append(
+                    Finding(
+                        "one_charge",
+                        "I5",
+                        f"account {account}: {used} guesses counted, but only {begun}"
+                        f" attempts were begun by then: {each}",
+                    )
                 )
-            )
     return found
 
 

@@ -7,11 +7,12 @@ in between; after a lock only an activation or a deletion brings anything back.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from chaos.checkers.budget import hexed
 from chaos.checkers.findings import Finding, short
-from chaos.checkers.operations import by_account
+from chaos.checkers.operations import NEVER, by_account
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,25 +32,27 @@ def check(operations: Sequence[Operation], testimony: Testimony) -> list[Finding
 
 def _answered(account: str, made: Sequence[Operation]) -> list[Finding]:
     first_sent = _first_sent(made)
+    attempts = sorted((each for each in made if each.op == "attempt"), key=lambda one: one.begin)
+    begins = [each.begin for each in attempts]
     found: list[Finding] = []
     for shut in (each for each in made if _exhausted(each) or _locked(each)):
         final = _locked(shut)
-        keys = {"activate"} if final else {"activate", "prove"}
-        for later in made:
-            if later.op != "attempt" or not later.ok or later.begin < shut.end:
+        opened = _opened(made, {"activate"} if final else {"activate", "prove"}, since=shut)
+        # Of those that began later, only what ended before anything can have been opened.
+        for later in attempts[bisect_left(begins, shut.end) : bisect_left(begins, opened)]:
+            if not later.ok or later.end > opened:
                 continue
             if not final and first_sent[later.attempt_id] < shut.end:
                 continue  # it was listed before: within the grace it may be answered again
-            if not _opened(made, keys, since=shut, until=later):
-                word = "locked" if final else "exhausted"
-                found.append(
-                    Finding(
-                        "sticky_lock",
-                        "I3",
-                        f"account {account} was {word} at {shut}, and yet attempt"
-                        f" {short(later.attempt_id)} was answered at {later}",
-                    )
+            word = "locked" if final else "exhausted"
+            found.append(
+                Finding(
+                    "sticky_lock",
+                    "I3",
+                    f"account {account} was {word} at {shut}, and yet attempt"
+                    f" {short(later.attempt_id)} was answered at {later}",
                 )
+            )
     return found
 
 
@@ -108,14 +111,13 @@ def _locked(each: Operation) -> bool:
     )
 
 
-def _opened(
-    made: Sequence[Operation], keys: set[str], *, since: Operation, until: Operation
-) -> bool:
-    """Whether an operation of these kinds can have taken effect between the two."""
-    return any(
-        each.op in keys
-        and not each.call.forged
-        and each.begin < until.end
-        and each.end > since.begin
-        for each in made
+def _opened(made: Sequence[Operation], keys: set[str], *, since: Operation) -> float:
+    """The first place at which an operation of these kinds can have taken effect since then."""
+    return min(
+        (
+            each.begin
+            for each in made
+            if each.op in keys and not each.call.forged and each.end > since.begin
+        ),
+        default=NEVER,
     )
