@@ -96,6 +96,8 @@ class Injector:
         """A replacement that is under way."""
         self._waiting: set[NodeId] = set()
         """Members that are to be replaced."""
+        self.done: dict[str, int] = {}
+        """How often each kind of fault was done."""
         self.restarts = 0
         self.refusals = 0
         self.replacements = 0
@@ -118,6 +120,8 @@ class Injector:
         """Do it now; `salt` makes what is left to chance the fault's own."""
         rng = random.Random(f"{self._world.seed}/{salt}/{fault}")  # noqa: S311
         self._trace.say(0, f"fault: {fault}")
+        name = f.kind(fault)
+        self.done[name] = self.done.get(name, 0) + 1
         match fault:
             case f.Heal():
                 self.heal()

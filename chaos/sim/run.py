@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from chaos.checkers import Final as FinalState
 from chaos.checkers import NodeState, judge
-from chaos.faults import kind
 from chaos.sim.clients import Clients
 from chaos.sim.curious import Curious
 from chaos.sim.desk import Desk
@@ -138,6 +137,7 @@ class _Run:
             seeds=1,
             cluster_seconds=world.now / SECOND,
             cpu_seconds=time.process_time() - began,
+            faults=dict(sorted(self._injector.done.items())),
             operations=dict(sorted(clients.outcomes.items())),
             attempts=len(reference.charged),
             evaluations=self._shares.evaluations,
@@ -149,9 +149,6 @@ class _Run:
             entries=sum(reference.last),
             frames=world.frames,
         )
-        for planned in self._plan.faults:
-            name = kind(planned.fault)
-            totals.faults[name] = totals.faults.get(name, 0) + 1
         return Verdict(
             plan=self._plan,
             broken=self.broken,

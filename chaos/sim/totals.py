@@ -18,7 +18,7 @@ class Totals(Struct):
     """Virtual time of whole clusters."""
     cpu_seconds: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
-    """Planned, by kind."""
+    """Done, by kind."""
     operations: dict[str, int] = field(default_factory=dict)
     """By operation, phase and code."""
     attempts: int = 0
