@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cluster import ledger, statehash
-from cluster.next_step import replace_node
+from cluster.next_step import for_node, replace_node
 from cluster.ports import TABLES
 from cluster.record import decode_record
 from cluster.stamp import Stamp, StampError, decode_stamp
@@ -108,7 +108,7 @@ def boot(store: ReadView, stamp_data: bytes, shape: Shape) -> BootState:
     try:
         stamp = decode_stamp(stamp_data)
     except StampError as error:
-        raise BootRefused(str(error)) from error
+        raise BootRefused(for_node(str(error), shape.node_id)) from error
     if stamp.cluster_id != shape.cluster_id.bytes or stamp.node_id != shape.node_id:
         raise BootRefused(
             f"the HSM is enrolled for node {stamp.node_id} of another cluster or another node than"

@@ -8,3 +8,8 @@ def replace_node(node_id: int | None = None) -> str:
     if node_id is None:
         return "replace the node with 'quorumvault member replace N' (N: its id; docs/node.md)"
     return f"replace the node with 'quorumvault member replace {node_id}' (docs/node.md)"
+
+
+def for_node(line: str, node_id: int) -> str:
+    """A refusal that was written where the id is not at hand, with the id of this node."""
+    return line.replace(replace_node(), replace_node(node_id))

@@ -21,6 +21,7 @@ from aiohttp import web
 from cluster.fatal import end_process
 from cluster.host import Host
 from cluster.links import Links
+from cluster.next_step import for_node
 from cluster.runtime import Runtime
 from cluster.snapshot_files import SnapshotDirectory
 from cluster.types import NodeId
@@ -145,6 +146,7 @@ class Node:
             stamp_away=(HsmAway, HsmBusy),
             on_service=self._on_service,
             on_peer_down=self._on_peer_down,
+            on_fatal=self._end,
         )
         self._assembly: Assembly = assemble(
             opened.config,
@@ -154,9 +156,13 @@ class Node:
             send=self._runtime.send_service,
             space=opened.store.space,
             log=log,
-            fatal=end_process,
+            fatal=self._end,
         )
         self._book = Book(opened.cluster, opened.config.cluster_file, self._adopt)
+
+    def _end(self, line: str) -> None:
+        """What ends a node names the node in its next step."""
+        end_process(for_node(line, self._opened.entry.id))
 
     def _adopt(self, cluster: ClusterFile) -> None:
         """Follow a newer cluster file; it is on disk already."""

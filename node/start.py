@@ -27,6 +27,7 @@ from cluster.certificates import (
     server_context,
 )
 from cluster.datadir import DataDir, DataDirError, DataDirForeignError, DataDirInUseError
+from cluster.next_step import for_node
 from cluster.store import Store
 from cluster.store_format import (
     StoreError,
@@ -130,7 +131,8 @@ def open_node(path: Path, say: Callable[[str], None] = lambda _: None) -> Opened
         except BootRefused as error:
             raise StartRefused(f"{config.data_dir}: {error}", EXIT_CONFLICT) from error
         except (HsmError, StoreError) as error:
-            raise StartRefused(str(error), EXIT_UNEXPECTED) from error
+            line = for_node(str(error), config.node_id)
+            raise StartRefused(line, EXIT_UNEXPECTED) from error
         return Opened(
             config=config,
             cluster=cluster,
@@ -254,4 +256,5 @@ def _store(directory: DataDir, device: Hsm, config: NodeConfig) -> Store:
     except (StoreInUseError, StoreForeignError, StoreWrongKeyError) as error:
         raise StartRefused(str(error), EXIT_CONFLICT) from error
     except StoreError as error:
-        raise StartRefused(str(error), EXIT_UNEXPECTED) from error
+        line = for_node(str(error), config.node_id)
+        raise StartRefused(line, EXIT_UNEXPECTED) from error

@@ -7,7 +7,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from cluster.next_step import replace_node
+from cluster.next_step import for_node, replace_node
 from quorumvault.cli import app
 
 
@@ -20,3 +20,10 @@ def test_the_next_step_of_a_refusal_is_a_command_that_exists(node_id: int | None
     shown = CliRunner().invoke(app, [*words.split(), "--help"])
     assert shown.exit_code == 0
     assert "seat" in shown.stdout
+
+
+def test_a_line_that_does_not_know_its_node_gets_the_id_at_the_end() -> None:
+    line = f"table 'log' has no sum: {replace_node()}"
+    assert for_node(line, 4).endswith("'quorumvault member replace 4' (docs/node.md)")
+    assert for_node(for_node(line, 4), 5) == for_node(line, 4)
+    assert for_node("something else", 4) == "something else"
