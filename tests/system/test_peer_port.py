@@ -50,7 +50,16 @@ from cluster.commands import (
     Register,
     encode_command,
 )
-from cluster.frames import Accepted, Forward, Frame, Hello, Nack, RaftMessages, encode_frame
+from cluster.frames import (
+    Accepted,
+    Forward,
+    Frame,
+    Hello,
+    Nack,
+    RaftMessages,
+    SnapshotProgress,
+    encode_frame,
+)
 from cluster.link_wire import HOST_CHANNEL, LINK_PATH, SERVICE_CHANNEL
 from cluster.record import LastProof, Record, decode_record, encode_record
 from cluster.record import Registration as StoredRegistration
@@ -288,6 +297,7 @@ def test_service_frames_that_are_none_are_dropped_and_counted(
         pack([1, [["attempt", 1, record_id, 1, ke1, "more"]]]),
         pack([1, [["attempt", 1, record_id, 1, ke1]], "more"]),
         pack([1, [["give", 1]]]),
+        pack([1, [["declined", 1, "busyx", 0]]]).replace(b"busyx", b"\xa5usyx"),
         pack([1, [["cancel", 1]] * 1025]),
         bytes(2 << 20),
     ]
@@ -473,6 +483,12 @@ def test_host_frames_that_are_none_cut_the_link_and_nothing_else(
         "nothing": lambda _to, _other: b"",
         "noise": lambda _to, _other: os.urandom(300),
         "another version": lambda _to, _other: msgspec.msgpack.encode([2, 1, []]),
+        "text that is not UTF-8": lambda _to, _other: believed.frame(
+            SnapshotProgress(0, "a", "going")
+        ).replace(b"going", b"\xa5oing"),
+        "entries behind an index of no term": lambda to, _other: raft(
+            raft_message(APPEND, to, 1, 99, index=far, commit=far)
+        ),
         "an unknown item": lambda _to, _other: msgspec.msgpack.encode([1, 1, [[99, 1]]]),
         "a shard that is none": lambda _to, _other: believed.frame(Forward(200, [])),
         "no message": lambda _to, _other: raft(b"\xff\xff"),
