@@ -1,9 +1,19 @@
-"""What a node's process cannot do: dump core, be read by another process of its user."""
+"""What a node's process cannot do: dump core, be read by its user's others, vanish in silence."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cluster.store import Store
+from cluster.store_format import StoreDamagedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROGRAM = """
 import os, resource
@@ -20,3 +30,35 @@ def test_core_dumps_are_off_and_the_process_is_not_dumpable():
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     )
     assert ended.stdout.split("\n")[:2] == ["(0, 0)", "0"]
+
+
+READER = """
+import os, sys
+from pathlib import Path
+from cluster.ports import Batch
+from cluster.store import Store
+from node.hardening import harden
+harden()
+store = Store.open(Path(sys.argv[1]), bytes(32))
+batch = Batch()
+for number in range(2000):
+    batch.put("log", number.to_bytes(8, "big"), bytes(100))
+store.commit(batch)
+os.truncate(Path(sys.argv[1]) / "data.mdb", 2 * 4096)  # what a disk with lost sectors looks like
+list(store.items("log", b"", b"\\xff" * 9))
+"""
+
+
+def test_a_page_that_is_gone_ends_the_process_with_words_and_the_next_start_names_it(
+    tmp_path: Path,
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", READER, str(tmp_path / "store")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGBUS
+    assert ended.stderr.startswith("Fatal Python error: Bus error")
+    with pytest.raises(StoreDamagedError, match="the file ends before it: this node must not go"):
+        Store.open(tmp_path / "store", bytes(32))
