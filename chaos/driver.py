@@ -82,6 +82,10 @@ class Driver(Protocol):
         """
         ...
 
+    async def ready(self) -> frozenset[int]:
+        """The members that say now that they can serve."""
+        ...
+
     async def apply(self, fault: Fault) -> str:
         """Do the fault and return what was seen to happen, in a few words.
 

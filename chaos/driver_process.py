@@ -40,6 +40,8 @@ EXIT_CONFLICT: Final = 8
 EXIT_FATAL: Final = 70
 REFUSAL_S: Final = 60.0
 """How long a node may take to refuse a disk: it reads all of it first."""
+READY_S: Final = 1.0
+"""A node that does not answer so long is not ready."""
 DEATH_S: Final = 30.0
 """How long a node with a failing disk may take to notice: its next write."""
 REPLACE_S: Final = 180.0
@@ -257,6 +259,19 @@ class ProcessDriver:
         self._excuses[number].clear()
         await self._spawn(number)
         return note
+
+    async def ready(self) -> frozenset[int]:
+        """The members that say now that they can serve."""
+        found = await asyncio.gather(*map(self._is_ready, self.nodes))
+        return frozenset(n for n, ready in zip(self.nodes, found, strict=True) if ready)
+
+    async def _is_ready(self, number: int) -> bool:
+        if not self.cluster.nodes[number].running:
+            return False
+        with contextlib.suppress(ClusterError):
+            await self.cluster.until_ready([number], READY_S)
+            return True
+        return False
 
     # ---------------------------------------------------------------- faults
 

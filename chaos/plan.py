@@ -19,7 +19,7 @@ from chaos.faults import Fault, Planned, Schedule
 from cluster.types import NodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 MAX_AWAY: Final = 2
 FIRST_MS: Final = 2_000
@@ -265,6 +265,24 @@ class _Draft:
         self.nodes[self.nodes.index(old)] = new
         self.busy[new] = self.away[new] = until
         self.away.pop(old, None)
+
+
+def taken(fault: Fault, members: Sequence[int]) -> frozenset[int] | None:
+    """Who this fault takes away, as far as it alone tells; None when it begins no trouble."""
+    match fault:
+        case (
+            f.Kill(node) | f.RestartLoop(node) | f.Pause(node) | f.Flap(node) | f.ResetLinks(node)
+            | f.DiskFull(node) | f.DiskFails(node) | f.DiskRestored(node) | f.ByteFlipped(node)
+            | f.HsmGone(node) | f.Replace(node)
+        ):  # fmt: skip
+            return frozenset({node})
+        case f.Partition(sides):
+            largest = max(map(frozenset, sides), key=len)
+            return (frozenset(members) - largest) or None
+        case f.Cut():
+            return frozenset()
+        case _:
+            return None
 
 
 def random_schedule(seed: int, duration_ms: int, kinds: frozenset[str]) -> Schedule:

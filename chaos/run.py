@@ -23,6 +23,7 @@ from chaos.driver import DriverError, FaultRefusedError, refuse_unless_possible
 from chaos.faults import kind
 from chaos.outage import MS, Outages
 from chaos.phone import TWINS_FROM
+from chaos.plan import MAX_AWAY, taken
 from chaos.report import Done, Report
 from chaos.witness import Testimony
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 HEAL_S: Final = 120.0
 """How long all members may take to be ready again: a start reads the whole disk, then elections."""
+ROOM_S: Final = 180.0
+"""How long a fault waits for nodes that are starting or being replaced."""
 SERVED_S: Final = 90.0
 """How long everybody may take to end two operations after that; one may be a lock-out."""
 
@@ -51,6 +54,8 @@ class Plan:
     clients: int
     shards: int
     limit: int
+    careful: bool = False
+    """Never take a third node away: for schedules that promise it, whatever the machine does."""
 
 
 class Run:
@@ -123,12 +128,37 @@ class Run:
     # ---------------------------------------------------------------- faults
 
     async def _play(self, began: int) -> None:
-        """Every fault at its time; the load goes on until the end of the plan."""
+        """Every fault at its time; the load goes on until the end of the plan.
+
+        When the plan is careful, a fault waits (and all that follow with it) while it would take
+        away a third node: on a busy machine a start or a replacement may take longer than planned.
+        """
+        late = 0
         async with asyncio.TaskGroup() as group:
             for planned in self._plan.schedule:
-                await _until(began + planned.at_ms * MS)
+                await _until(began + planned.at_ms * MS + late)
+                if self._plan.careful:
+                    late += await self._room_for(planned)
                 group.create_task(self._one(planned))
-            await _until(began + int(self._plan.seconds * 1000) * MS)
+            await _until(began + int(self._plan.seconds * 1000) * MS + late)
+
+    async def _room_for(self, planned: Planned) -> int:
+        """Wait until at most MAX_AWAY nodes are away with this fault done; how long, in ns."""
+        began = time.monotonic_ns()
+        while time.monotonic_ns() - began < ROOM_S * 1e9:
+            members = self._driver.nodes
+            victims = taken(planned.fault, members)
+            if victims is None:
+                return 0
+            away = frozenset(members) - await self._driver.ready()
+            if len(away | victims) <= MAX_AWAY:
+                break
+        else:
+            self._violations.append(
+                f"liveness: {kind(planned.fault)} at {planned.at_ms} ms waited {ROOM_S:g} s for "
+                f"nodes that nothing ailed: {sorted(away)} not ready"
+            )
+        return time.monotonic_ns() - began
 
     async def _one(self, planned: Planned) -> None:
         at_ns = time.monotonic_ns()

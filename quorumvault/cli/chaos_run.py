@@ -131,7 +131,9 @@ def _plan(
         name, seconds, schedule = found.name, float(found.seconds), found.schedule
     else:
         raise Failure(f"no scenario {scenario!r}: there are {', '.join(SCENARIOS)}", Exit.NOT_FOUND)
-    return Plan(name, number, schedule, seconds, wan, clients, shards, limit=10)
+    return Plan(
+        name, number, schedule, seconds, wan, clients, shards, limit=10, careful=scenario is None
+    )
 
 
 async def _go(driver: ProcessDriver, plan: Plan, history: Path | None) -> Report:

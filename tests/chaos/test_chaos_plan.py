@@ -10,7 +10,7 @@ from chaos import faults as f
 from chaos.driver import FaultRefusedError, refuse_unless_possible, tag
 from chaos.driver_process import ProcessDriver
 from chaos.faults import KINDS, from_json, kind, to_json
-from chaos.plan import DECK, MAX_AWAY, random_schedule
+from chaos.plan import DECK, MAX_AWAY, random_schedule, taken
 from chaos.scenarios import EVERYBODY, SCENARIOS, WHOLE
 
 ALL = frozenset(map(tag, KINDS))
@@ -86,6 +86,23 @@ def test_a_scenario_is_in_order_survives_json_and_ends_healed(scenario):
     assert not walls or walls[-1] == WHOLE
     named = {n for each in schedule if (n := getattr(each.fault, "node", None)) is not None}
     assert named <= set(EVERYBODY)
+
+
+@pytest.mark.parametrize(
+    ("fault", "away"),
+    [
+        (f.Kill(EVERYBODY[1]), {2}),
+        (f.Replace(EVERYBODY[4]), {5}),
+        (f.Partition((EVERYBODY[:2], EVERYBODY[2:])), {1, 2}),
+        (f.Partition((EVERYBODY[:3], EVERYBODY[2:])), {4, 5}),
+        (WHOLE, None),
+        (f.Cut(EVERYBODY[0], EVERYBODY[1]), set()),
+        (f.Start(EVERYBODY[0]), None),
+        (f.Heal(), None),
+    ],
+)
+def test_who_a_fault_takes_away_is_told_before_it_is_done(fault, away):
+    assert taken(fault, EVERYBODY) == away
 
 
 def test_a_fault_that_the_ground_cannot_do_is_refused_by_name_before_anything_starts(tmp_path):
