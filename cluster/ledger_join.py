@@ -57,6 +57,8 @@ class _Said:
 
     index: int
     rows: Rows
+    at: int
+    """When they were here."""
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ class LedgerJoin:
         for shard in led[:LEDGER_SHARDS_AT_ONCE]:
             joining = self._shards[shard]
             for seat in [seat for seat, asked in joining.asked.items() if asked.until <= now]:
-                del joining.asked[seat]
+                self._not_yet(joining, seat, LEDGER_AGAIN_NS)  # another one's turn
             if len(joining.said) < self._core.shape.threshold:
                 self._ask(shard, joining, now)
             elif not joining.merging and now >= joining.try_at:
@@ -188,7 +190,7 @@ class LedgerJoin:
             files.remove(file)
             if isinstance(result, Rows):
                 joining.asked.pop(peer.seat, None)
-                joining.said[peer.seat] = _Said(offer.index, result)
+                joining.said[peer.seat] = _Said(offer.index, result, core.now())
             elif isinstance(result, (RowsRefusedError, SnapshotDamagedError, OSError)):
                 core.alarm(
                     f"shard {offer.shard}: the ledger rows of node {peer.node_id} are refused:"
@@ -210,8 +212,10 @@ class LedgerJoin:
     def _begin(self, shard: ShardId, joining: _Joining, now: int) -> None:
         """Have the worker merge, from our durable rows."""
         core = self._core
+        applied = core.groups[shard].durable_applied
         said = list(joining.said.values())
-        if core.groups[shard].durable_applied < max(each.index for each in said):
+        if applied < max(each.index for each in said):
+            self._drop_ahead(shard, joining, applied, now)
             return
         joining.begun += 1
         begun = joining.begun
@@ -230,6 +234,17 @@ class LedgerJoin:
             core.ports.wake()
 
         core.ports.worker.run(lambda: _merged(store, rules, shard, shards, said), merged)
+
+    def _drop_ahead(self, shard: ShardId, joining: _Joining, applied: int, now: int) -> None:
+        """Rows of an index that this node does not reach in time are nobody's, or too early."""
+        for seat, said in list(joining.said.items()):
+            if said.index > applied and now - said.at >= LEDGER_ANSWER_NS:
+                del joining.said[seat]
+                self._not_yet(joining, seat, LEDGER_AGAIN_NS)
+                self._core.alarm(
+                    f"shard {shard}: seat {seat} gave ledger rows of index {said.index}, which this"
+                    f" node did not reach in time (it has applied {applied}); another seat is asked"
+                )
 
     def note_touched(self, records: Iterable[RecordId]) -> None:
         """Commands of these records were applied."""

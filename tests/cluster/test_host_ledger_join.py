@@ -1,5 +1,6 @@
 """Ledger rows on their way to a node that joins: liars, losses, older and newer files (I1)."""
 
+import msgspec
 import pytest
 from replace_kit import busy, finish, groups, join, refuse_rows
 
@@ -272,3 +273,38 @@ def test_a_link_that_comes_and_goes_during_the_transfer_costs_time_alone(world, 
         world.run(1.1)
     finish(world)
     assert not [a for a in world.nodes[new].host.status().alarms if "refused" in a]
+
+
+def tampered(world, liar, change):
+    """What the liar says of its rows goes through `change` on its way; None is silence."""
+    carry = world.carry
+
+    def lying(a, b, frame):
+        if a != liar:
+            return carry(a, b, frame)
+        said = decode_frame(frame)
+        items = [change(item) if isinstance(item, LedgerOffer) else item for item in said.items]
+        kept = [item for item in items if item is not None]
+        return carry(a, b, encode_frame(Frame(said.incarnation, kept)))
+
+    world.carry = lying
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _offer: None,
+        lambda offer: msgspec.structs.replace(offer, index=10**9),
+        lambda offer: msgspec.structs.replace(offer, name="out-ledger-0-none"),
+        lambda offer: msgspec.structs.replace(offer, size=offer.size + 1),
+        lambda offer: msgspec.structs.replace(offer, size=2**62),
+        lambda offer: msgspec.structs.replace(offer, sha256=bytes(32)),
+    ],
+    ids=["silence", "an index of the far future", "no such file", "size", "endless", "digest"],
+)
+@pytest.mark.parametrize("liar", [1, 2, 3, 5])
+def test_no_single_seat_can_keep_a_joiner_from_completing(world, account, liar, change):
+    tampered(world, liar, change)
+    new = join(world, 4)
+    finish(world, seconds=150)
+    assert row_of(world, new, account) == row_of(world, liar, account)
