@@ -125,7 +125,7 @@ class Store:
     ) -> Store:
         """Open the store in directory `path`, or make an empty one there.
 
-        An existing one is first read completely in a child process (about 250,000 rows a second).
+        An existing one is first read completely in a child process (about 100,000 rows a second).
 
         Raises:
             StoreInUseError: another process has it.
