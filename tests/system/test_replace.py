@@ -39,6 +39,8 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
 RIGHT, WRONG, KEY = b"the right one", b"a wrong one", b"k" * 32
 SERVED_AGAIN_S = 60.0
+PAGE = 4096
+"""Of the store's file; its first two pages say only where the newest of the others are."""
 
 
 @pytest.fixture(scope="module")
@@ -245,18 +247,43 @@ def test_what_cannot_be_is_refused_in_one_line(vault: Vault5) -> None:
     assert files(directory(vault)) == before
 
 
-def test_an_empty_directory_under_a_used_enrolment_is_refused_and_the_step_it_names_works(
+def test_a_node_refused_for_its_directory_is_replaced_by_the_command_that_the_line_names(
     vault: Vault5, account: Account
 ) -> None:
+    """An old copy, then a flipped bit in every page, then nothing at all."""
     old = vault.ids[4]
     node = vault.cluster.nodes[old]
+    step = f"replace the node with 'quorumvault member replace {old}' (docs/node.md)"
     vault.kill(old)
+    copy = node.folder / "copy"
+    shutil.copytree(node.data_dir, copy)
+    vault.restart(old)
+    vault.kill(old)
+    newest = node.folder / "newest"
+    node.data_dir.rename(newest)
+
+    def refused_with(code: int, words: str) -> None:
+        vault.call(vault.cluster.launch(node))
+        ended_with, line = ended(vault, node)
+        assert ended_with == code, line
+        assert words in line
+        assert line.endswith(step)
+
+    shutil.copytree(copy, node.data_dir)
+    refused_with(8, "older than the HSM's stamp")
     shutil.rmtree(node.data_dir)
-    vault.call(vault.cluster.launch(node))
-    code, line = ended(vault, node)
-    assert code == 8
-    assert "has run before" in line
-    assert line.endswith(f"replace the node with 'quorumvault member replace {old}' (docs/node.md)")
+
+    shutil.copytree(newest, node.data_dir)
+    file = node.data_dir / "store" / "data.mdb"
+    data = bytearray(file.read_bytes())
+    for end in range(3 * PAGE, len(data) + 1, PAGE):  # a page is filled from its end
+        data[end - 3] ^= 1
+    file.write_bytes(data)
+    refused_with(1, "store")
+    shutil.rmtree(node.data_dir)
+
+    refused_with(8, "has run before")
+
     new = vault.call(vault.cluster.replace(old))
     until_whole(vault)
     account.nodes = vault.ids
