@@ -11,7 +11,10 @@ honest:
   (worse than TCP); Raft messages come twice or late (`chaos.sim.wild`).
 - disk-full, disk-fails: the commit ends the process, as `cluster.disk` does; it is started again a
   second later. After EIO the batch is there whole or not.
-- disk-restored: an image of before, under the HSM's stamp of now. byte-flipped: the real MACs and
+- disk-restored: an image of before, under the HSM's stamp of now, once the others have rested for
+  some seconds: whoever remembers the node is there. While they are away (one old disk, and those
+  that hold what it once acknowledged cut off) no memory can help, and acknowledged entries are
+  lost: that is beyond what the vault promises, so it is not done. byte-flipped: the real MACs and
   table sums of `cluster.store_format` must find it; both leave a node that has to be replaced.
 - clock: the monotonic clock jumps forwards or runs at another rate; a strobe is jumps with a slow
   clock between them.
@@ -48,6 +51,7 @@ STALL_S: Final = 2.5
 MAJORITY: Final = 3
 ARMED_NS: Final = 400 * MS
 """A kill that waits for its moment strikes then at the latest."""
+LULL_NS: Final = 6 * SECOND
 SUPERVISOR_NS: Final = SECOND
 """A process that ended is started again so much later."""
 HEALTH_NS: Final = 300 * MS
@@ -102,6 +106,8 @@ class Injector:
         self.refusals = 0
         self.replacements = 0
         self.calm = False
+        self._lull = 0
+        """Until then no fault is done: an old disk comes back."""
         world.moments.append(self._moment)
         world.lives.append(self._life)
 
@@ -118,6 +124,9 @@ class Injector:
 
     def do(self, fault: f.Fault, salt: int) -> None:
         """Do it now; `salt` makes what is left to chance the fault's own."""
+        if self._world.now < self._lull and not isinstance(fault, f.Heal):
+            self._world.at(self._lull - self._world.now, partial(self._postponed, fault, salt))
+            return
         rng = random.Random(f"{self._world.seed}/{salt}/{fault}")  # noqa: S311
         self._trace.say(0, f"fault: {fault}")
         name = f.kind(fault)
@@ -221,8 +230,15 @@ class Injector:
 
     def heal(self) -> None:
         """Every fault ends; nodes that are down start, those that cannot are replaced."""
-        world = self._world
         self.calm = True
+        self._rest()
+        for node in list(self._world.nodes.values()):
+            if node.id in self.lost:
+                self._replace(node)
+
+    def _rest(self) -> None:
+        """Everything is as it should be, but for disks and nodes that are lost."""
+        world = self._world
         self._armed.clear()
         self._down.clear()
         world.loss = world.refused = world.double = world.reorder = 0.0
@@ -236,9 +252,10 @@ class Injector:
             self._hsm(node, away=False)
             node.resume()
             self._start(node)
-        for node in list(world.nodes.values()):
-            if node.id in self.lost:
-                self._replace(node)
+
+    def _postponed(self, fault: f.Fault, salt: int) -> None:
+        if not self.calm:
+            self.do(fault, salt)
 
     def _repeat(self, times: int, every_ms: int, call: Callable[[], object]) -> None:
         for number in range(times):
@@ -248,7 +265,7 @@ class Injector:
         """Do it then, unless all is healed."""
 
         def then() -> None:
-            if not self.calm:
+            if not self.calm and self._world.now >= self._lull:
                 call()
 
         self._world.at(delay_ns, then)
@@ -382,18 +399,27 @@ class Injector:
     # ---- disk, HSM, clock
 
     def _restore(self, node: SimNode) -> None:
-        image = self._images.get(node.id)
-        if image is None:
+        """The node dies, the others rest; then it comes back with its old image."""
+        if node.id not in self._images:
             return
+        self._rest()
+        self._lull = self._world.now + LULL_NS
+        self._down.add(node.id)
         if node.up:
             node.crash()
+        self._world.at(LULL_NS // 2, partial(self._old_disk, node))
+
+    def _old_disk(self, node: SimNode) -> None:
+        if self.calm or node.up or self._world.nodes.get(node.id) is not node:
+            return
+        image = self._images[node.id]
         self._world.ghosts.setdefault(node.id, []).append(node.store)
         node.store = image.copy()
         self._restored.add(node.id)
         self._down.discard(node.id)
         self._guard.restored(node.id)
         self._start(node)
-        if node.up and _is_behind(image, node.stamp):
+        if node.host is not None and _is_behind(image, node.stamp):
             self._broken(f"old-disk-started: node {node.id}: its HSM knows a later one")
 
     def _flip(self, node: SimNode, where: float) -> None:
