@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import shutil
 import time
 from collections import defaultdict
@@ -46,6 +47,7 @@ DEATH_S: Final = 30.0
 """How long a node with a failing disk may take to notice: its next write."""
 REPLACE_S: Final = 180.0
 """How long until a new node has the seat everywhere, with other nodes coming and going."""
+HAND_OUT_S: Final = 3.0
 REPLACE_AGAIN_S: Final = 3.0
 NEEDS_MOUNT: Final = (f.DiskFull, f.DiskFreed)
 NEEDS_SHIM: Final = (f.DiskFails, f.DiskSlow)
@@ -103,6 +105,7 @@ class ProcessDriver:
         self._killed: set[int] = set()
         """Process ids that we ended."""
         self._watches: set[asyncio.Task[None]] = set()
+        self._operator: asyncio.Task[None] | None = None
         self._deaths: list[Death] = []
 
     # ---------------------------------------------------------------- what it is
@@ -188,6 +191,9 @@ class ProcessDriver:
 
     async def stop(self) -> None:
         """End every node, proxy and mount."""
+        if self._operator is not None:
+            self._operator.cancel()
+            await asyncio.gather(self._operator, return_exceptions=True)
         if self._cluster is not None:
             self._mark_killed(*self.nodes)
             await self._cluster.stop()
@@ -479,12 +485,28 @@ class ProcessDriver:
         await self._kill(old)
         await asyncio.to_thread(self._lose, old)
         new = await self._write_book(old)
+        if self._operator is None:
+            self._operator = asyncio.create_task(self._hand_out())
         node = replacing.enter(cluster, old, new)
         await replacing.settle(cluster, node)
         await asyncio.to_thread(self._prepare, new)
         await self._spawn(new)
         await replacing.until_voter(cluster, old, REPLACE_S)
         return f"node {new} has the seat after {time.monotonic() - began:.1f} s"
+
+    async def _hand_out(self) -> None:
+        """Give the cluster file to members that were away when it changed, as an operator would."""
+        while True:
+            await asyncio.sleep(HAND_OUT_S)
+            if await asyncio.to_thread(self._behind):
+                with contextlib.suppress(ClusterError):  # it is away still: once more, later
+                    await replacing.sync(self.cluster)
+
+    def _behind(self) -> bool:
+        files = [node.cluster_file for node in self.cluster.nodes.values() if node.running]
+        revisions = [json.loads(file.read_bytes())["revision"] for file in files]
+        book = self.cluster.book
+        return book is not None and min(revisions, default=book.revision) < book.revision
 
     def _lose(self, number: int) -> None:
         node = self.cluster.nodes[number]
@@ -537,8 +559,6 @@ class ProcessDriver:
                 self._say(f"  replacing node {number}: {self._lost[number]}")
                 await self._replace(number)
             await self.cluster.until_ready(self.nodes, timeout_s)
-            if self.cluster.replaced:
-                await replacing.sync(self.cluster)
             for old in self.cluster.replaced:
                 await replacing.until_voter(self.cluster, old, timeout_s)
         except (ClusterError, OSError) as error:
