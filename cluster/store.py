@@ -33,13 +33,14 @@ from cluster.store_format import (
     StoreInUseError,
     TableSum,
     check_format,
+    check_sums,
     check_txn,
     format_row,
     sum_key,
+    txn_row,
 )
 from cluster.store_scan import scan
 from cluster.types import check
-from engines.encoding import u64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -290,8 +291,8 @@ class Store:
             key, value = sum_key(table), sums[table].encode()
             txn.put(key, mac(STORE_TABLE, key, value) + value, db=dbs[STORE_TABLE])
         if touched:
-            number = u64(txn.id())
-            txn.put(TXN_KEY, mac(STORE_TABLE, TXN_KEY, number) + number, db=dbs[STORE_TABLE])
+            last = txn_row(txn.id(), sums)
+            txn.put(TXN_KEY, mac(STORE_TABLE, TXN_KEY, last) + last, db=dbs[STORE_TABLE])
 
 
 def _delete_range(
@@ -357,8 +358,9 @@ def _create(path: Path, macs: Macs, map_bytes: int) -> None:
         try:
             dbs = {name: env.open_db(name.encode()) for name in (*TABLES, STORE_TABLE)}
             with env.begin(write=True) as txn:
-                rows = {FORMAT_KEY: format_row(), TXN_KEY: u64(txn.id())}
-                rows |= {sum_key(table): TableSum().encode() for table in TABLES}
+                sums = {table: TableSum() for table in TABLES}
+                rows = {FORMAT_KEY: format_row(), TXN_KEY: txn_row(txn.id(), sums)}
+                rows |= {sum_key(table): kept.encode() for table, kept in sums.items()}
                 for key, value in rows.items():
                     stored = macs.mac(STORE_TABLE, key, value) + value
                     txn.put(key, stored, db=dbs[STORE_TABLE])
@@ -404,12 +406,14 @@ def _read_sums(
     with env.begin() as txn:
         own = dbs[STORE_TABLE]
         check_format(macs, txn.get(FORMAT_KEY, db=own), env.path())
-        check_txn(macs, txn.get(TXN_KEY, db=own), txn.id())
+        last = txn.get(TXN_KEY, db=own)
+        check_txn(macs, last, txn.id())
         for table in TABLES:
             stored = txn.get(sum_key(table), db=own)
             if stored is None or len(stored) < MAC_BYTES:
                 raise StoreDamagedError(f"table {table!r} has no sum: {REPLACE_NODE}")
             sums[table] = TableSum.decode(macs.open(STORE_TABLE, sum_key(table), stored))
+        check_sums(macs, last or b"", sums)
     return sums
 
 

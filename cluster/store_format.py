@@ -9,15 +9,19 @@ the other; both are checked over the whole store before a node starts from it.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cluster.next_step import replace_node
 from cluster.ports import TABLES, Table
 from engines.encoding import enc, u16, u32, u64
 
-FORMAT_VERSION: Final = 2
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT_VERSION: Final = 3
 MAGIC: Final = b"quorumvault-store"
 DATA_FILE: Final = "data.mdb"
 """LMDB's own name for its file."""
@@ -31,8 +35,10 @@ STORE_TABLE: Final = "store"
 """The store's own rows: its format and the sums of the tables."""
 FORMAT_KEY: Final = b"format"
 TXN_KEY: Final = b"txn"
-"""The number of the LMDB transaction that wrote the row, u64: every one writes it anew. A meta page
-that leads to another transaction's tree, an older one above all, is told by it."""
+"""The number of the LMDB transaction that wrote the row, u64, and SHA-256 over all tables' sums:
+every one writes it anew. A meta page that leads to another one's tree, an older one above all, is
+told by it; and so is a table that was put back, with its sum, beside the others of today."""
+TXN_NUMBER_BYTES: Final = 8
 ALL_TABLES: Final = (*TABLES, STORE_TABLE)
 
 REPLACE_NODE: Final = (
@@ -165,6 +171,25 @@ def check_format(macs: Macs, stored: bytes | None, place: str) -> None:
         ) from error
 
 
+def txn_row(txn: int, sums: Mapping[Table, TableSum]) -> bytes:
+    """The value under TXN_KEY."""
+    return u64(txn) + hashlib.sha256(b"".join(sums[t].encode() for t in TABLES)).digest()
+
+
+def check_sums(macs: Macs, stored: bytes, sums: Mapping[Table, TableSum]) -> None:
+    """All tables' sums were written by one and the same transaction.
+
+    Raises:
+        StoreDamagedError: one of them is of another.
+
+    """
+    wrote = macs.open(STORE_TABLE, TXN_KEY, stored)
+    if wrote != txn_row(int.from_bytes(wrote[:TXN_NUMBER_BYTES], "big"), sums):
+        raise StoreDamagedError(
+            f"the tables' sums are not those of one transaction, some are older: {REPLACE_NODE}"
+        )
+
+
 def check_txn(macs: Macs, stored: bytes | None, txn: int) -> None:
     """The tree that was reached as transaction `txn` is the one that it wrote.
 
@@ -174,7 +199,7 @@ def check_txn(macs: Macs, stored: bytes | None, txn: int) -> None:
     """
     if stored is None:
         raise StoreDamagedError(f"transaction {txn} did not leave its number: {REPLACE_NODE}")
-    wrote = int.from_bytes(macs.open(STORE_TABLE, TXN_KEY, stored), "big")
+    wrote = int.from_bytes(macs.open(STORE_TABLE, TXN_KEY, stored)[:TXN_NUMBER_BYTES], "big")
     if wrote != txn:
         raise StoreDamagedError(
             f"what the store shows as transaction {txn} was written by {wrote}: {REPLACE_NODE}"

@@ -19,7 +19,7 @@ from typing import Final
 
 import lmdb
 
-from cluster.ports import TABLES
+from cluster.ports import TABLES, Table
 from cluster.store_format import (
     DATA_FILE,
     FORMAT_KEY,
@@ -34,6 +34,7 @@ from cluster.store_format import (
     StoreWrongKeyError,
     TableSum,
     check_format,
+    check_sums,
     check_txn,
     sum_key,
 )
@@ -127,6 +128,7 @@ def _check_metas(file: Path, checked: Checked, macs: Macs) -> None:
 
 def _read_tables(env: lmdb.Environment, macs: Macs, path: Path) -> int:
     rows = 0
+    sums: dict[Table, TableSum] = {}
     own = _open_table(env, STORE_TABLE)
     with env.begin() as txn:
         stored = None if own is None else txn.get(FORMAT_KEY, db=own)
@@ -149,7 +151,11 @@ def _read_tables(env: lmdb.Environment, macs: Macs, path: Path) -> int:
                 f"store {path}: table {table!r} has {found.rows} rows where {wanted.rows} were "
                 f"written, or other ones: {REPLACE_NODE}",
             )
+        sums[table] = found
         rows += found.rows
+    if own is not None:
+        with env.begin() as txn:
+            check_sums(macs, txn.get(TXN_KEY, db=own) or b"", sums)
     return rows
 
 

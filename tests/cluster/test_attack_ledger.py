@@ -7,13 +7,17 @@ account's own proof then empties the list, as ever: the node is not merely broke
 
 from __future__ import annotations
 
+import lmdb
 import msgspec
 import pytest
 from forger import Forger
 
 from chaos.sim import Account, World
 from cluster.commands import Activate, Charge, Delete, Expire, Prove, Register
+from cluster.ports import TABLES, Batch
 from cluster.record import LastProof, Record, Registration
+from cluster.store import Store
+from cluster.store_format import DATA_FILE, StoreDamagedError
 from engines._engines import ed25519_public_key, ed25519_sign
 from engines.identifiers import prove_message, registration_id
 
@@ -275,3 +279,35 @@ def test_a_true_proof_empties_the_list_after_all_those_lies(scene):
     fresh = [scene.account.attempt(200 + n) for n in range(LIMIT + 2)]
     scene.commit(*(Charge(scene.id, record.era, each) for each in fresh))
     assert scene.given(fresh) == LIMIT
+
+
+# ------------------------------------------------------------------ the ledger on disk
+
+
+def raw(path, table, key):
+    with lmdb.open(str(path), max_dbs=len(TABLES) + 1, map_size=1 << 26, readonly=True) as env:
+        db = env.open_db(table.encode(), create=False)
+        with env.begin(db=db) as txn:
+            return bytes(txn.get(key))
+
+
+def test_an_old_ledger_row_with_its_old_sum_beside_new_records_is_refused(tmp_path):
+    """Each of the old bytes was once written by this node; together with the rest never."""
+    path, key, state_key = tmp_path / "store", bytes(32), bytes(32)
+    old = []
+    for spent in (b"nine left", b"none left"):
+        store = Store.open(path, state_key, map_bytes=1 << 26)
+        batch = Batch()
+        for table in TABLES:
+            batch.put(table, key, spent)
+        store.commit(batch)
+        store.close()
+        old.append((raw(path, "ledger", key), raw(path, "store", b"sum/ledger")))
+    file = path / DATA_FILE
+    data = file.read_bytes()
+    for before, after in zip(*old, strict=True):
+        assert after in data
+        data = data.replace(after, before)
+    file.write_bytes(data)
+    with pytest.raises(StoreDamagedError, match="sums"):
+        Store.open(path, state_key)

@@ -190,10 +190,10 @@ def edit(path: Path, table: str, change) -> None:
 def test_a_newer_format_and_foreign_data_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "store"
     Store.open(path, KEY).close()
-    row = b"quorumvault-store\0\3"
+    row = b"quorumvault-store\0\4"
     newer = Macs(KEY).mac("store", b"format", row) + row
     edit(path, "store", lambda txn: txn.put(b"format", newer))
-    with pytest.raises(StoreForeignError, match="has format 3, this program reads 2: run"):
+    with pytest.raises(StoreForeignError, match="has format 4, this program reads 3: run"):
         Store.open(path, KEY)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
