@@ -240,6 +240,10 @@ class Desk:
         """A proof: looked at here first, decided in the log."""
         Proving(self, request, command).look(again=True)
 
+    def prove_unseen(self, command: Prove, request: Request) -> None:
+        """A proof that no honest node would propose any more: only the log decides."""
+        Proving(self, request, command).propose()
+
     def attempt(self, record_id: RecordId, attempt: AttemptId, request: Request) -> None:
         """One guess: charge, evaluate, answer."""
         Guessing(self, request, record_id, attempt).begin()

@@ -27,6 +27,10 @@ class Proving:
         self._desk, self._request, self._command = desk, request, command
         self._record_id = RecordId(command.record_id)
 
+    def propose(self) -> None:
+        """Without a look, as a node that lies would, or a copy that comes late."""
+        self._request.propose(self._command, self._decided)
+
     def look(self, *, again: bool) -> None:
         """Cheap refusals first; when the attempt is not there, once more behind a Barrier."""
         request, command = self._request, self._command
