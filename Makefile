@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-dev
 SOURCES := pyproject.toml requirements.lock engines/Cargo.toml engines/Cargo.lock $(wildcard engines/src/*.rs)
 
-.PHONY: demo test fuzz lint format lock soak system clean
+.PHONY: demo test fuzz lint format lock soak system clean bug-bank
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -22,6 +22,10 @@ test: $(TEST_STAMP) lint
 EXAMPLES ?= 3000
 fuzz: $(TEST_STAMP)
 	QUORUMVAULT_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout 3600 $(ARGS)
+
+# Known bugs, one at a time, and which check sees each: ARGS="--jobs 2 --write", or some names.
+bug-bank: $(TEST_STAMP)
+	$(BIN)/python -m chaos.bugbank $(ARGS)
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
