@@ -32,7 +32,18 @@ from record_kit import (
     tombstone,
 )
 
-from cluster import commands, entries, frames, ledger, link_wire, manifest, record, stamp, tables
+from cluster import (
+    commands,
+    entries,
+    frames,
+    ledger,
+    link_wire,
+    manifest,
+    membership,
+    record,
+    stamp,
+    tables,
+)
 from cluster.limits import MAX_FRAME_BYTES
 from cluster.manifest import Manifest, SnapshotDamagedError
 from cluster.statehash import EMPTY_HASH, StateHash, add, decode_hash, encode_hash
@@ -327,3 +338,30 @@ def test_the_record_of_one_account_is_not_bound_to_another():
         assert record.is_bound(ID, found)
         bare = found.active is None and found.pending is None
         assert record.is_bound(bytes(32), found) == bare
+
+
+CHANGES = st.builds(
+    lambda kind, node, revision: membership.encode_change(
+        membership.Change(membership.Kind(kind), node, revision)
+    ),
+    st.sampled_from([kind.value for kind in membership.Kind]),
+    st.integers(1, 2**53 - 1),
+    st.integers(0, 2**53 - 1),
+)
+
+
+@fuzz(150)
+@given(st.integers(1, 2), st.one_of(CHANGES, spoiled(CHANGES), st.binary(max_size=40)))
+def test_a_change_of_members_in_a_forged_log_is_one_of_ours_or_none(kind, data):
+    change = decoded(lambda each: membership.decode_change(kind, each), (), data)
+    if change is not None:
+        again = membership.encode_change(change)
+        assert membership.decode_change(2, again) == change
+
+
+@fuzz(60)
+@given(CHANGES)
+def test_a_change_of_members_is_decoded_as_it_was_made(data):
+    change = membership.decode_change(2, data)
+    assert change is not None
+    assert membership.encode_change(change) == data

@@ -101,7 +101,10 @@ fn check_entries(message: &Message) -> Result<(), String> {
     if message.index > 0 && message.log_term == 0 {
         // raft-rs takes 0 for the term of every index that it does not have: this append would
         // match behind any log's end, and its commit index would be beyond the last.
-        return Err(format!("entries behind {}, an index of no term", message.index));
+        return Err(format!(
+            "entries behind {}, an index of no term",
+            message.index
+        ));
     }
     let mut previous = (message.index, message.log_term);
     for entry in &message.entries {
