@@ -88,7 +88,7 @@ def test_a_vote_that_is_forgotten_is_noticed_and_its_plan_is_shortened(monkeypat
 
     monkeypatch.setattr(boot, "decode_group", forgetful)
     monkeypatch.setattr(boot, "_check_stamp", lambda *_: None)
-    verdict = failure(range(20), Settings(seconds=8, kinds=("kill", "restart-loop")))
+    verdict = failure(range(60), Settings(seconds=8, kinds=("kill", "restart-loop")))
     assert verdict.rule in {"second-vote", "two-leaders", "forgot"}
     short = shrink(verdict, cpu_seconds=20)
     assert short.rule == verdict.rule
