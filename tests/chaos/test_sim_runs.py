@@ -88,7 +88,8 @@ def test_a_vote_that_is_forgotten_is_noticed_and_its_plan_is_shortened(monkeypat
 
     monkeypatch.setattr(boot, "decode_group", forgetful)
     monkeypatch.setattr(boot, "_check_stamp", lambda *_: None)
-    verdict = failure(range(60), Settings(seconds=8, kinds=("kill", "restart-loop")))
+    kinds = ("kill", "restart-loop", "reset-links")
+    verdict = failure(range(40), Settings(seconds=6, accounts=1, shards=4, kinds=kinds))
     assert verdict.rule in {"second-vote", "two-leaders", "forgot"}
     short = shrink(verdict, cpu_seconds=20)
     assert short.rule == verdict.rule
