@@ -226,7 +226,7 @@ class Host:
             if self._gate.open and not self._durability.busy:
                 if core.room is not Room.FULL:
                     self._stager.pump()
-                    self._join.pump()
+                    self._stager.note_touched(self._join.pump())
                 self._routing.append()
                 self._readies.take_all(now)
                 self._durability.finish(now)

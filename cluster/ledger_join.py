@@ -261,21 +261,29 @@ class LedgerJoin:
             joining.merging = False
             joining.merged = None
 
-    def pump(self) -> None:
-        """Before the Readies of a turn, with no batch in flight: rows and mark into this one."""
+    def pump(self) -> list[RecordId]:
+        """Before the Readies of a turn, with no batch in flight: rows and mark into this one.
+
+        Returns whose rows moved: a snapshot on its way in has worked out its own moves from the
+        rows of before.
+        """
+        moved: list[RecordId] = []
         for shard, joining in list(self._shards.items()):
             if joining.merged is not None:
-                self._finish(shard, joining, joining.merged)
+                moved += self._finish(shard, joining, joining.merged)
+        return moved
 
     def _finish(
         self, shard: ShardId, joining: _Joining, rows: list[tuple[RecordId, LedgerRow]]
-    ) -> None:
+    ) -> list[RecordId]:
+        moved: list[RecordId] = []
         overlay = self._core.overlay
         shards = self._core.shape.shards
         for record_id, row in rows:
             if record_id not in joining.touched:
                 stored = overlay.row(record_id)
                 overlay.put_row(record_id, row, None if stored is None else stored[1])
+                moved.append(record_id)
         for record_id in sorted(joining.touched):
             if shard_of(record_id, shards) != shard:
                 continue
@@ -285,10 +293,12 @@ class LedgerJoin:
             row = ledger_merge.merge(self._rules, own, others)
             if row != (own or NO_ROW):
                 overlay.put_row(record_id, row, old)
+                moved.append(record_id)
         self._core.groups[shard].ledger = True
         self._durability.dirty.add(shard)
         self._durability.force()
         del self._shards[shard]
+        return moved
 
 
 def _merged(

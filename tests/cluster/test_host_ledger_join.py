@@ -166,6 +166,38 @@ def test_a_snapshot_between_reading_and_merging_begins_the_merge_anew(world, acc
     assert row_of(world, new, account) == row_of(world, 1, account)
 
 
+def test_a_snapshot_that_was_read_before_the_merge_does_not_undo_it(world, account, monkeypatch):
+    """Its rows were worked out from the joiner's own ones; the merged ones stand by then."""
+    monkeypatch.setattr("cluster.compaction.LOG_CUT_ENTRIES", 20)
+    monkeypatch.setattr("cluster.compaction.LOG_KEEP_ENTRIES", 5)
+    honest = row_of(world, 1, account)
+    lost = account.attempt(77)  # in a log that was rolled back; only ledgers still know it
+    for node in (1, 2, 3, 5):
+        forge(
+            world,
+            node,
+            account,
+            encode_row(LedgerRow(honest.floor, honest.current, None, (*honest.ids, lost))),
+        )
+    refuse_rows(world)
+    new = join(world, 4)
+    joiner = world.nodes[new]
+    world.until(lambda: groups(world, new)[0].applied == groups(world, 1)[0].applied, seconds=20)
+    world.run(2)
+    world.partition((1, 2, 3, 5), (new,))
+    world.applied(1, account.charge(2))
+    busy(world, 1)
+    world.heal()
+    stages = joiner.host.stager._stages
+    world.until(lambda: 0 in stages and stages[0].parsed is not None, seconds=20)
+    joiner.disk_ms = 8_000  # the merge comes while the snapshot is written
+    refuse_rows(world, none=True)
+    world.until(lambda: not joiner.host.join._shards, seconds=30)
+    joiner.disk_ms = 4
+    finish(world)
+    assert set(row_of(world, new, account).ids) == {account.attempt(1), account.attempt(2), lost}
+
+
 def test_a_proof_empties_the_merged_list_like_any_other(world, account):
     for number in range(world.limit):
         world.applied(1, account.charge(number))
