@@ -126,10 +126,9 @@ class Routing:
         self._refuse(shard, "not-leader", self._leading.not_leader(shard))
 
     def _accept(self, origin: NodeId, accepted: Accepted) -> None:
-        peer = self._core.peers.get(origin)
-        if peer is None:
+        if origin == self._core.shape.node_id:
             self._proposals.accepted(origin, accepted.term, accepted.seqs)
-        else:
+        elif (peer := self._core.peers.get(origin)) is not None:  # else it was retired meanwhile
             peer.outbox.add(accepted, 16 + 9 * len(accepted.seqs))
 
     def _refuse(self, shard: ShardId, reason: Refusal, commands: list[Offered]) -> None:
@@ -137,10 +136,9 @@ class Routing:
         for command in commands:
             by_origin.setdefault(command.origin, []).append((command.seq, command.send))
         for origin, sends in by_origin.items():
-            peer = self._core.peers.get(origin)
-            if peer is None:
+            if origin == self._core.shape.node_id:
                 self._proposals.nacked(origin, reason, sends, self._core.now())
-            else:
+            elif (peer := self._core.peers.get(origin)) is not None:  # as above
                 self._nack(peer, self._core.groups[shard], reason, sends)
 
     def _nack(

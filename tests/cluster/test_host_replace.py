@@ -5,10 +5,12 @@ from replace_kit import busy, finish, gives, groups, join, lead, refuse_rows
 
 from chaos.sim import CLUSTER, SECOND, Account, SimStore, World
 from chaos.sim.book import Book
-from cluster.api import NotAGiver
+from cluster.api import NotAGiver, Unknown
 from cluster.boot import BootRefused
+from cluster.commands import Barrier
 from cluster.frames import HashPoint
 from cluster.hashes import Hashes
+from cluster.leading import Offered
 from cluster.stamp import enrolment
 from engines._engines import encode_conf_change
 
@@ -361,6 +363,24 @@ def test_the_word_of_a_retired_peer_does_not_open_a_gate(world):
     world.until(lambda: "1 more voters" in world.nodes[1].host.status().waiting_for, seconds=10)
     world.replace(4)
     assert "2 more voters" in world.nodes[1].host.status().waiting_for
+
+
+def test_what_is_refused_to_a_retired_node_says_nothing_of_our_own_command(world):
+    """It had forwarded a command under the number that one of ours, sent to it, has here (I12)."""
+    lead(world, 4)
+    world.run(1)
+    host = world.nodes[1].host
+    heard = []
+    host.propose(Barrier(), timeout_s=8.0, done=heard.append, shard=0)
+    command = next(iter(host._proposals._open.values()))
+    world.until(lambda: command.sends == 1, seconds=1)
+    assert command.outstanding == {1: 4}
+    world.nodes[4].crash()
+    world.partition((1,), (2, 3, 5))
+    world.replace(4)
+    host.routing._refuse(0, "dropped", [Offered(4, 1, command.seq, 1, command.data)])
+    world.until(lambda: heard, seconds=20)
+    assert isinstance(heard[0], Unknown), "node 4 may have it in its log"
 
 
 def test_a_book_of_another_history_stops_the_node(world):
