@@ -11,7 +11,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from cluster.commands import Barrier, decode_command
 from cluster.decoding import Decoder
+from engines.identifiers import shard_of
 
 ENTRY_VERSION: Final = 1
 
@@ -44,3 +46,17 @@ def decode_entry(data: bytes) -> list[Sent]:
 
     """
     return _decoder.decode(data).commands if data else []
+
+
+def check_entry(shard: int, shards: int, data: bytes) -> None:
+    """Refuse an entry that `cluster.machine` could not apply; to be asked before it is appended.
+
+    Raises:
+        msgspec.DecodeError: malformed, of an unknown version, or with a command that is unknown or
+            of another shard.
+
+    """
+    for _, _, _, encoded in decode_entry(data):
+        command = decode_command(encoded)
+        if not isinstance(command, Barrier) and shard_of(command.record_id, shards) != shard:
+            raise msgspec.ValidationError("an entry holds a command of another shard")

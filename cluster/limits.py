@@ -97,6 +97,9 @@ STAGE_RECORDS_PER_BATCH: Final = 2_000
 MAX_SNAPSHOT_BYTES: Final = 1024 * MIB
 """One shard: its receiver checks it in RAM before anything of it is written. A shard has room for
 some 400,000 records of the largest size; a cluster that needs more is made with more shards."""
+MAX_STAGED_COUNTER: Final = 2**40
+"""Version or era of a record in a snapshot. One a millisecond makes it in 35 years; a forged one
+near 2^53 would stop every node at the owner's next call."""
 SNAPSHOT_SPACE: Final = 3
 """Free disk that a snapshot needs, in its own sizes: the file, the other slot, and room to work."""
 

@@ -15,7 +15,12 @@ import msgspec
 
 from cluster import ledger
 from cluster.frames import FrameError, SnapshotProgress
-from cluster.limits import SNAPSHOT_PROGRESS_NS, SNAPSHOT_SPACE, STAGE_RECORDS_PER_BATCH
+from cluster.limits import (
+    MAX_STAGED_COUNTER,
+    SNAPSHOT_PROGRESS_NS,
+    SNAPSHOT_SPACE,
+    STAGE_RECORDS_PER_BATCH,
+)
 from cluster.manifest import Manifest, SnapshotDamagedError, decode_manifest, read
 from cluster.proposals import NO_NODE
 from cluster.record import Record, Rules, decode_record, is_bound
@@ -312,6 +317,8 @@ def _parse(store: Store, files: SnapshotFiles, rules: Rules, shards: int, stage:
             record = decode_record(value)
             if shard_of(record_id, shards) != shard or not is_bound(record_id, record):
                 raise SnapshotDamagedError("a record of another shard, or one that is not bound")
+            if max(record.version, record.era) > MAX_STAGED_COUNTER:
+                raise SnapshotDamagedError("a record that was changed more often than any can be")
             if record.active is not None and len(record.attempts) >= rules.limit:
                 full[record_id] = record.era
             _move(rules, rows, record_id, own.pop(record_id, None), record)

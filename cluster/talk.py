@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+import msgspec
+
 from cluster.api import HostStopped
 from cluster.core import LEADER
+from cluster.entries import check_entry
 from cluster.frames import (
     Accepted,
     Beat,
@@ -45,6 +48,7 @@ APPEND_RESPONSE = 4
 SNAPSHOT = 7
 HEARTBEAT = 8
 HEARTBEAT_RESPONSE = 9
+NORMAL_ENTRY = 0
 
 
 class Talk:
@@ -270,18 +274,27 @@ class Talk:
     def _raft(self, peer: Peer, item: RaftMessages) -> None:
         if not self._stepping:
             return
-        try:
-            messages = []
-            for shard, message in item.messages:
-                self._check_shard(shard)
-                kind = self._check_rolled_back(peer, shard, message)
-                if self._core.room is not Room.FULL or kind not in (APPEND, SNAPSHOT):
-                    messages.append((shard, message))
-            snapshots = self._core.raft.step_frame(peer.node_id, messages)
-        except ValueError as error:
-            raise FrameError(str(error)) from error
-        for shard, manifest, message in snapshots:
-            self._host.stager.offered(peer.node_id, self._core.groups[shard], manifest, message)
+        for shard, message in item.messages:
+            self._check_shard(shard)
+            try:
+                self._step_one(peer, ShardId(shard), message)
+            except (ValueError, msgspec.DecodeError) as error:
+                raise FrameError(str(error)) from error
+
+    def _step_one(self, peer: Peer, shard: ShardId, message: bytes) -> None:
+        """Check one message and step it, before the next one: that one may depend on it."""
+        raft = self._core.raft
+        kind = self._check_rolled_back(peer, shard, message)
+        if self._core.room is Room.FULL and kind in (APPEND, SNAPSHOT):
+            return
+        if kind == APPEND:
+            # Appended, an entry that nobody understands would end every node that applies it, at
+            # each of its starts: refused here, an owned leader ends only its own link.
+            for entry_kind, data in raft.entries_of(message):
+                if entry_kind == NORMAL_ENTRY:
+                    check_entry(shard, self._core.shape.shards, data)
+        for _, manifest, snapshot in raft.step_frame(peer.node_id, [(shard, message)]):
+            self._host.stager.offered(peer.node_id, self._core.groups[shard], manifest, snapshot)
 
     def _check_rolled_back(self, peer: Peer, shard: int, message: bytes) -> int:
         """Rule (d), before step: does somebody remember more of this log than this node has?

@@ -236,6 +236,8 @@ class MultiRaft:
 
         Of a MsgSnapshot index and log_term are those of the snapshot.
         """
+    def entries_of(self, message: bytes) -> list[tuple[int, bytes]]:
+        """(kind, data) of each entry that a MsgAppend carries, to check before step."""
     def step_snapshot(self, shard: int, message: bytes) -> bool:
         """Step a MsgSnapshot whose file is staged and checked; False when raft declined it."""
     def tick_all(self) -> list[int]:

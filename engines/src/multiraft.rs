@@ -231,6 +231,16 @@ impl MultiRaft {
         })
     }
 
+    fn entries_of(&self, message: &[u8]) -> PyResult<Vec<(i32, Vec<u8>)>> {
+        self.enter("entries_of", |_| {
+            let m = wire::decode(message).map_err(Refusal::Value)?;
+            Ok(m.entries
+                .into_iter()
+                .map(|entry| (entry.entry_type, entry.data.to_vec()))
+                .collect())
+        })
+    }
+
     fn step_snapshot(&self, shard: u64, message: &[u8]) -> PyResult<bool> {
         self.enter("step_snapshot", |core| {
             let to = core.config.id;
