@@ -40,6 +40,8 @@ SEEDS: Final = 40
 SEED_S: Final = 120.0
 """A run that takes longer hangs: that is a complaint too."""
 STAGE_S: Final = 900.0
+STOPS: Final = ("MultiRaft.", "InvariantError", "HostStopped")
+"""A node's own last words; any other exception is a patch, or a tree, that does not run."""
 CONTEXT: Final = 1
 """So many lines around a change must still be there: the tree moves on."""
 
@@ -220,7 +222,11 @@ def simulate(tree: Path, row: Row, seeds: int) -> bool:
     last, said = lines[-1] if lines else (0, "")
     row.seeds = last
     if not said and done.returncode:
-        said = f"run died ({done.returncode}): {_last_line(done.stderr)}"
+        words = _last_line(done.stderr)
+        if done.returncode > 0 and not any(name in words for name in STOPS):
+            row.wrong = f"seed {last} could not be run: {words}"
+            return True
+        said = f"stopped: {words}"
     if not said:
         return False
     row.caught, row.where = f"simulator: {said.partition(':')[0]}", f"seed {last}"
