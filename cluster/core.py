@@ -168,6 +168,8 @@ class Core:
     draining: bool = False
     room: Room = Room.ENOUGH
     """What the disk has left: SHORT leads nothing, FULL takes no entries."""
+    contradicted: bool = False
+    """A leader's log lacked what is committed here."""
     slow_until: int = 0
     """Until then the disk counts as slow."""
     alarms: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ALARMS))
@@ -176,6 +178,11 @@ class Core:
     def slow(self) -> bool:
         """A batch took very long, now or a little while ago."""
         return self.now() < self.slow_until
+
+    @property
+    def outdated(self) -> bool:
+        """A shard has seen a newer book than this node's: who leads by it, leaves members out."""
+        return any(group.revision > self.shape.revision for group in self.groups)
 
     @property
     def aside(self) -> bool:

@@ -95,7 +95,8 @@ class Host:
         self._durability = Durability(core, self._memory, self._on_durable)
         self._durability.incarnation = state.incarnation
         nonce = ports.random.randbytes(NONCE_BYTES)
-        self._gate = Gate(nonce, [group.mark for group in groups], shape.majority - 1)
+        marks = [group.mark for group in groups]
+        self._gate = Gate(nonce, marks, shape.majority - 1, peers)
         self._hashes = Hashes(peers, shape.shards)
         self._proposals = Proposals(shape.shards, self._call_later)
         self._routing = Routing(core, self._proposals, state.incarnation)
@@ -255,6 +256,7 @@ class Host:
         core = self._core
         core.counters.ticks += 1
         self._watch_disk(now)
+        self._gate.on_time(now)
         if self._gate.open:
             self._hold()
             core.raft.tick_all()
@@ -298,7 +300,7 @@ class Host:
 
     def _in_doubt(self) -> bool:
         full = self._core.room is Room.FULL  # it lags on purpose
-        return self._hashes.doubt or not self._gate.open or full
+        return self._hashes.doubt or self._core.contradicted or not self._gate.open or full
 
     def _count_grace(self, now: int) -> None:
         elapsed = min(now - self._last_grace, 2 * GRACE_PERIOD_NS) if self._last_grace else 0
@@ -386,8 +388,8 @@ class Host:
     def _why_no_giver(self) -> str:
         if not self._core.hsm:
             return "the HSM is away"
-        if self._hashes.doubt:
-            return "a state hash is contradicted"
+        if self._hashes.doubt or self._core.contradicted:
+            return "its state is contradicted"
         if self._core.room is Room.FULL:
             return "its disk is full"
         return self._gate.waiting_for or "not a voter of the shard with a complete ledger"

@@ -45,7 +45,7 @@ class Leadership:
         """Once a tick."""
         if self._drain_until is not None:
             self._drain(now)
-        elif self._core.aside:
+        elif self._core.aside or self._core.outdated:
             self._hand_over(self._led())
         elif now >= self._next_spread:
             self._next_spread = now + SPREAD_PERIOD_NS

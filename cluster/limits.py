@@ -59,6 +59,9 @@ MAX_INBOX_BYTES: Final = 32 * MIB
 """Waiting inbound bytes per peer; beyond it whole frames are dropped, as on a full link."""
 
 # ---- beats
+GATE_PATIENCE_NS: Final = 2 * SECOND
+"""At a start: how long those are waited for whose memory of this node is not needed. Links to
+whoever is up are there within a second."""
 BEAT_NS: Final = 500 * MS
 GIVER_NS: Final = 2 * SECOND
 """A share-giver not heard for so long is none."""

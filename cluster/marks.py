@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cluster.api import HostStopped
 from cluster.frames import Hello, ShardMark, Welcome
+from cluster.limits import GATE_PATIENCE_NS
 from cluster.next_step import replace_node
 from cluster.tables import MarkRow, encode_row, marks_key
 
@@ -98,29 +99,53 @@ def _later(old: ShardMark, new: ShardMark) -> ShardMark:
 
 
 class Gate:
-    """Closed until `needed` other voters returned this node's marks."""
+    """Closed until `needed` other voters returned this node's marks, and the others had their time.
 
-    def __init__(self, nonce: bytes, durable: Sequence[ShardMark], needed: int) -> None:
+    Two answers are enough where two data centers are gone. Where they are not, one of the others
+    may be the only one that remembers: disks that were rolled back together remember nothing of
+    each other either. So all members are waited for, but no longer than GATE_PATIENCE_NS.
+    """
+
+    def __init__(
+        self, nonce: bytes, durable: Sequence[ShardMark], needed: int, others: Iterable[NodeId]
+    ) -> None:
         self._nonce = nonce
         self._durable = {mark.shard: mark for mark in durable}
         self._needed = needed
+        self._silent = set(others)
         self._returned: set[NodeId] = set()
+        self._enough_since: int | None = None
+        self._open = False
 
     @property
     def open(self) -> bool:
         """Raft may run."""
-        return len(self._returned) >= self._needed
+        return self._open
 
     @property
     def waiting_for(self) -> str:
         """Why it is closed, in words."""
-        missing = self._needed - len(self._returned)
-        return "" if self.open else f"marks of this node from {missing} more voters"
+        if self._open:
+            return ""
+        missing = max(0, self._needed - len(self._returned))
+        if missing:
+            return f"marks of this node from {missing} more voters"
+        return "marks of this node from whoever else can be reached, for a moment"
 
     def adopt(self, peers: Iterable[NodeId]) -> None:
         """Only these count now; what is open stays open."""
-        if not self.open:
+        if not self._open:
             self._returned &= set(peers)
+            self._silent &= set(peers)
+
+    def on_time(self, now: int) -> None:
+        """Once a tick: open it when all that may be waited for is there."""
+        if self._open or len(self._returned) < self._needed:
+            self._enough_since = None
+            return
+        if self._enough_since is None:
+            self._enough_since = now
+        self._open = not self._silent or now - self._enough_since >= GATE_PATIENCE_NS
 
     def welcome(self, peer: NodeId, welcome: Welcome) -> None:
         """Take one voter's answer.
@@ -137,10 +162,11 @@ class Gate:
                 " elsewhere: an older copy or a second process; stop the other one, or "
                 + replace_node()
             )
-        if self.open:
+        if self._open:
             return
         for mark in welcome.marks:
             self._check(peer, mark)
+        self._silent.discard(peer)
         if welcome.voter:
             self._returned.add(peer)
 

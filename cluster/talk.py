@@ -107,7 +107,8 @@ class Talk:
         if now < self._next_beat:
             return
         self._next_beat = now + BEAT_NS
-        beat = Beat(now, self._core.hsm, self._core.aside, giver, ledger)
+        core = self._core
+        beat = Beat(now, core.hsm, core.aside or core.outdated, giver, ledger)
         for peer in self._core.peers.values():
             if peer.connected:
                 if not peer.welcomed:
@@ -288,6 +289,7 @@ class Talk:
         if self._core.room is Room.FULL and kind in (APPEND, SNAPSHOT):
             return
         if kind == APPEND:
+            self._check_contradicted(peer, shard, message)
             # Appended, an entry that nobody understands would end every node that applies it, at
             # each of its starts: refused here, an owned leader ends only its own link.
             for entry_kind, data in raft.entries_of(message):
@@ -295,6 +297,26 @@ class Talk:
                     check_entry(shard, self._core.shape.shards, data)
         for _, manifest, snapshot in raft.step_frame(peer.node_id, [(shard, message)]):
             self._host.stager.offered(peer.node_id, self._core.groups[shard], manifest, snapshot)
+
+    def _check_contradicted(self, peer: Peer, shard: ShardId, message: bytes) -> None:
+        """A leader's log that lacks what is committed here: somebody forgot what it acknowledged.
+
+        raft-rs refuses such an append for ever and says nothing. This node may be the one that
+        remembers, so it stays, says so, and gives no shares (I9).
+        """
+        _, _, _, term, index, log_term, _ = self._core.raft.peek(message)
+        group = self._core.groups[shard]
+        if term < group.term or not group.truncated_index <= index <= group.commit:
+            return
+        known = self._core.raft.term_at(shard, index)
+        if known is not None and known != log_term:
+            self._core.contradicted = True
+            self._core.alarm(
+                f"shard {shard}: node {peer.node_id} leads with a log that contradicts entry"
+                f" {index}, which is committed here: an older disk is in use somewhere. This node"
+                " gives no shares until it is started again; find out which nodes came back with"
+                " an old data directory, and replace those"
+            )
 
     def _check_rolled_back(self, peer: Peer, shard: int, message: bytes) -> int:
         """Rule (d), before step: does somebody remember more of this log than this node has?

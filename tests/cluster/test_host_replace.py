@@ -129,6 +129,19 @@ def test_a_leader_with_the_old_book_changes_nothing_and_says_so(world):
     finish(world)
 
 
+def test_a_leader_with_the_old_book_hands_its_shards_to_one_with_the_new(world):
+    """It refuses the new node's link: led by it, a shard would never have the new member."""
+    world.nodes[4].crash()
+    lead(world, 3)
+    world.nodes[3].host._core.raft.transfer_leader(1, 5)
+    world.until(lambda: world.leader(1) == 5, seconds=20)
+    new = world.replace(4, tell=(1, 2, 3))
+    world.nodes[new].start()
+    for shard in (0, 1):
+        world.until(lambda s=shard: new in groups(world, 3)[s].voters, seconds=60)
+    assert all(group.role != "leader" for group in groups(world, 5))
+
+
 def test_nobody_is_removed_while_that_would_cost_the_quorum(world):
     for node in (4, 5):
         world.nodes[node].crash()

@@ -3,6 +3,7 @@
 import pytest
 
 from chaos.sim import CLUSTER, Account, SimStore, World
+from cluster.api import NotAGiver
 from cluster.boot import BootRefused
 from cluster.stamp import encode_stamp, enrolment
 
@@ -344,3 +345,52 @@ def test_two_rolled_back_nodes_alone_open_no_gate_for_each_other():
         assert not status.stepping
         assert status.waiting_for.startswith("marks of this node from 1 more")
         assert {group.role for group in status.groups} == {"follower"}
+
+
+def two_forget_together(apart_s):
+    """Nodes 1 and 2 come back without what only 3 remembers, and 3 is heard `apart_s` later."""
+    world = World(shards=1).start()
+    account = Account("user", shards=1).enrol(world, 3)
+    world.until(world.settled)
+    world.run(11)  # the marks of all so far are everywhere
+    leader = world.leader()
+    for node in (1, 2, 3):
+        if leader not in (1, 2, 3):
+            world.nodes[leader].host._core.raft.transfer_leader(0, node)
+            world.until(lambda n=node: world.leader() == n)
+            leader = node
+    world.until(world.settled)
+    world.run(1)
+    old = {node: world.nodes[node].store.copy() for node in (1, 2)}
+    world.partition((1, 2, 3), (4, 5))
+    assert world.applied(3, account.charge(1)).status == "done"
+    world.run(1)
+    for node, image in old.items():
+        world.nodes[node].crash()
+        world.nodes[node].store = image
+    world.partition((1, 2, 4, 5), (3,))
+    for node in old:
+        world.nodes[node].start()
+    world.run(apart_s)
+    world.heal()
+    return world, account
+
+
+def test_two_rolled_back_nodes_wait_a_moment_for_the_one_that_remembers():
+    """Nodes 4 and 5 would be enough to go on, but they know nothing of the charge."""
+    world, account = two_forget_together(apart_s=1.0)
+    world.until(lambda: all(world.nodes[node].stopped for node in (1, 2)), seconds=10)
+    assert "older than what node 3 saw" in world.nodes[1].stopped
+    world.until(lambda: world.leader() == 3, seconds=20)
+    assert world.applied(4, account.charge(1)).status == "replayed"
+
+
+def test_a_node_that_remembers_what_all_others_forgot_says_so_and_gives_no_shares():
+    """Beyond what marks can save: it was heard too late. It must not go on as if nothing were."""
+    world, account = two_forget_together(apart_s=30.0)
+    witness = world.nodes[3].host
+    world.until(lambda: witness.status().alarms, seconds=20)
+    assert any("older disk is in use" in alarm for alarm in witness.status().alarms)
+    verdict = witness.share_verdict(account.record_id, 1, account.attempt(1))
+    assert isinstance(verdict, NotAGiver)
+    assert "contradicted" in verdict.reason
