@@ -1,7 +1,8 @@
 """Rows for a node that joins, from one whose own ledger is complete.
 
 One file per shard at a time, built on the worker and fetched like a snapshot; whoever asks soon
-after gets the same one, so that asking often costs nothing.
+after gets the same one, so that asking often costs nothing. A disk that is short of space builds
+none: one owned node must not fill all the others' disks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cluster.ledger_rows import build
 from cluster.limits import LEDGER_KEEP_NS, LEDGER_REUSE_NS
+from cluster.room import Room
 
 if TYPE_CHECKING:
     from cluster.core import Core, Peer
@@ -32,8 +34,15 @@ class LedgerGiver:
         """Shards being built, and for whom."""
 
     def asked(self, peer: Peer, shard: ShardId, now: int) -> None:
-        """A member wants our rows; who has no complete ledger itself says nothing."""
-        if not self._core.groups[shard].durable_ledger:
+        """A member that joined wants our rows; who has no complete ledger itself says nothing."""
+        founder = peer.node_id in self._core.shape.founders  # its own was complete from the start
+        if founder or not self._core.groups[shard].durable_ledger:
+            return
+        if self._core.room is not Room.ENOUGH:
+            self._core.alarm(
+                f"node {peer.node_id} joins and waits for this node's ledger rows: make room on"
+                " this disk, or bring another node back"
+            )
             return
         offer = self._offers.get(shard)
         if offer is not None and now - offer[1] < LEDGER_REUSE_NS:

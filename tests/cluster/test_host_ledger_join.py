@@ -8,6 +8,7 @@ from chaos.sim import Account, World
 from cluster.api import Give, LedgerFull
 from cluster.frames import Frame, LedgerAsk, LedgerOffer, decode_frame, encode_frame
 from cluster.ledger import Current, LedgerRow, decode_row, encode_row
+from cluster.room import Room
 
 
 @pytest.fixture
@@ -211,22 +212,52 @@ def test_a_proof_empties_the_merged_list_like_any_other(world, account):
     assert row_of(world, new, account) == row_of(world, 1, account)
 
 
-def test_a_node_whose_own_ledger_is_not_complete_hands_out_nothing(world, account):
-    refuse_rows(world)
-    new = join(world, 4)
-    world.run(5)
+def offers_of(world, node):
+    """What the node offers from now on."""
     offers = []
 
     def watch(a, _b, frame):
-        if a == new:
+        if a == node:
             offers.extend(i for i in decode_frame(frame).items if isinstance(i, LedgerOffer))
 
     world.observe.append(watch)
-    incarnation = world.nodes[1].host.status().incarnation
-    ask = encode_frame(Frame(incarnation, [LedgerAsk(0)]))
-    world.nodes[new].guard(world.nodes[new].host.on_frame, 1, ask)
+    return offers
+
+
+def ask(world, asker, target, times=1):
+    incarnation = world.nodes[asker].host.status().incarnation
+    frame = encode_frame(Frame(incarnation, [LedgerAsk(0)] * times))
+    world.nodes[target].guard(world.nodes[target].host.on_frame, asker, frame)
+
+
+def test_a_node_whose_own_ledger_is_not_complete_hands_out_nothing(world, account):
+    new = join(world, 4)
+    finish(world)
+    refuse_rows(world)
+    newer = join(world, 5)
+    world.run(5)
+    offers = offers_of(world, newer)
+    ask(world, new, newer)
     world.run(1)
     assert offers == []
+
+
+def test_no_file_is_built_for_a_founder_or_while_room_is_short(world, account):
+    """A founder's ledger is complete: it asks to fill our disk. The last room is not for copies."""
+    new = join(world, 4)
+    finish(world)
+    world.run(130)
+    target = world.nodes[2]
+    ask(world, 1, 2)
+    world.run(1)
+    target.guard(target.host.set_room, Room.SHORT)
+    ask(world, new, 2)
+    world.run(1)
+    assert not [name for name in target.files if name.startswith("out-ledger-")]
+    target.guard(target.host.set_room, Room.ENOUGH)
+    ask(world, new, 2)
+    world.run(1)
+    assert len([name for name in target.files if name.startswith("out-ledger-")]) == 1
 
 
 def test_an_offer_that_was_not_asked_for_is_not_fetched(world, account):
@@ -246,11 +277,12 @@ def test_an_offer_that_was_not_asked_for_is_not_fetched(world, account):
 
 
 def test_asking_often_builds_one_file(world, account):
-    incarnation = world.nodes[1].host.status().incarnation
-    frame = encode_frame(Frame(incarnation, [LedgerAsk(0)] * 50))
+    new = join(world, 4)
+    finish(world)
+    world.run(130)
     target = world.nodes[2]
     for _ in range(20):
-        target.guard(target.host.on_frame, 1, frame)
+        ask(world, new, 2, times=50)
         world.run(1)
     assert len([name for name in target.files if name.startswith("out-ledger-")]) == 1
     world.run(130)
