@@ -186,6 +186,22 @@ class Guard:
             if table == "group" and kind == "put":
                 shard = ShardId(int.from_bytes(key, "big"))
                 self._row(node, watched, shard, decode_group(value))
+        self._tails(node, batch)
+
+    def _tails(self, node: SimNode, batch: Batch) -> None:
+        """Behind the last entry written lies nothing: what a new leader replaced is gone."""
+        written = {
+            key[:2]: int.from_bytes(key[2:], "big")
+            for kind, table, key, _ in batch.ops
+            if table == "log" and kind == "put"
+        }
+        for raw, index in written.items():
+            shard = ShardId(int.from_bytes(raw, "big"))
+            if node.store.get("log", log_key(shard, index + 1)) is not None:
+                self._broken(
+                    f"old-tail: the disk of node {node.id}, shard {shard}: an entry of before"
+                    f" stands behind the new entry {index}"
+                )
 
     def _row(self, node: SimNode, watched: _Watched, shard: ShardId, row: GroupRow) -> None:
         disk, name = watched.disk[shard], f"the disk of node {node.id}, shard {shard}"

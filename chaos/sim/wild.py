@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from chaos.sim.world import World
     from cluster.types import NodeId
 
-LATEST_MS = 400
+LATEST_MS = 4_000
+"""Past an election or two, so that answers of one term come in the next; most come soon."""
 
 
 def wild(world: World, a: NodeId, b: NodeId, payload: bytes) -> bytes:
@@ -40,7 +41,7 @@ def wild(world: World, a: NodeId, b: NodeId, payload: bytes) -> bytes:
     if not astray:
         return payload
     for item in astray:
-        late = int(world.random.random() * LATEST_MS * MS)
+        late = int(world.random.random() ** 3 * LATEST_MS * MS)
         alone = encode_frame(Frame(frame.incarnation, [item]))
         world.arrive(a, b, alone, world.now + late)
     return encode_frame(Frame(frame.incarnation, kept))
