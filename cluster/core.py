@@ -168,8 +168,9 @@ class Core:
     draining: bool = False
     room: Room = Room.ENOUGH
     """What the disk has left: SHORT leads nothing, FULL takes no entries."""
-    contradicted: bool = False
-    """A leader's log lacked what is committed here."""
+    contradicted: dict[ShardId, int] = field(default_factory=dict)
+    """Shards of which somebody, as a leader, had a log that lacks what is committed here, and the
+    commit index then."""
     slow_until: int = 0
     """Until then the disk counts as slow."""
     alarms: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ALARMS))
@@ -178,6 +179,15 @@ class Core:
     def slow(self) -> bool:
         """A batch took very long, now or a little while ago."""
         return self.now() < self.slow_until
+
+    @property
+    def unsettled(self) -> list[ShardId]:
+        """Contradicted shards whose log has not gone on since.
+
+        One peer's word may be a lie; a leader whose log goes on from here proves that it was.
+        """
+        known = self.contradicted.items()
+        return [shard for shard, commit in known if self.groups[shard].commit <= commit]
 
     @property
     def outdated(self) -> bool:

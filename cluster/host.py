@@ -282,6 +282,7 @@ class Host:
                 self._next_second = now + SECOND
                 for alarm in self._hashes.on_time(now):
                     core.alarm(alarm)
+                self._settle()
                 self._compaction.on_time(now)
             if now >= self._next_hash:
                 self._next_hash = now + HASH_PERIOD_NS
@@ -300,7 +301,14 @@ class Host:
 
     def _in_doubt(self) -> bool:
         full = self._core.room is Room.FULL  # it lags on purpose
-        return self._hashes.doubt or self._core.contradicted or not self._gate.open or full
+        return self._hashes.doubt or bool(self._core.unsettled) or not self._gate.open or full
+
+    def _settle(self) -> None:
+        """Have the log of a contradicted shard go on, also in silence."""
+        for shard in self._core.unsettled:
+            self.propose(
+                Barrier(), timeout_s=PROPOSER_DEADLINE_S, done=lambda _result: None, shard=shard
+            )
 
     def _count_grace(self, now: int) -> None:
         elapsed = min(now - self._last_grace, 2 * GRACE_PERIOD_NS) if self._last_grace else 0
@@ -388,7 +396,7 @@ class Host:
     def _why_no_giver(self) -> str:
         if not self._core.hsm:
             return "the HSM is away"
-        if self._hashes.doubt or self._core.contradicted:
+        if self._hashes.doubt or self._core.unsettled:
             return "its state is contradicted"
         if self._core.room is Room.FULL:
             return "its disk is full"

@@ -302,7 +302,8 @@ class Talk:
         """A leader's log that lacks what is committed here: somebody forgot what it acknowledged.
 
         raft-rs refuses such an append for ever and says nothing. This node may be the one that
-        remembers, so it stays, says so, and gives no shares (I9).
+        remembers, so it stays, says so, and gives no shares (I9) while its log does not go on. It
+        may also be a lie: then the true leader's next entry is appended here, and all is well.
         """
         _, _, _, term, index, log_term, _ = self._core.raft.peek(message)
         group = self._core.groups[shard]
@@ -310,12 +311,12 @@ class Talk:
             return
         known = self._core.raft.term_at(shard, index)
         if known is not None and known != log_term:
-            self._core.contradicted = True
+            self._core.contradicted[shard] = group.commit
             self._core.alarm(
                 f"shard {shard}: node {peer.node_id} leads with a log that contradicts entry"
                 f" {index}, which is committed here: an older disk is in use somewhere. This node"
-                " gives no shares until it is started again; find out which nodes came back with"
-                " an old data directory, and replace those"
+                " gives no shares until the log goes on from there; find out which nodes came back"
+                " with an old data directory, and replace those"
             )
 
     def _check_rolled_back(self, peer: Peer, shard: int, message: bytes) -> int:

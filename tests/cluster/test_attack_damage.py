@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from forger import Forger
-from raft_world import APPEND_RESPONSE
+from raft_world import APPEND, APPEND_RESPONSE
 
 from chaos.sim import Account, World
 from cluster.api import Applied
@@ -47,6 +47,9 @@ class Scene:
         assert self.world.outcome(leader, Barrier(), shard=0)
         return True
 
+    def givers(self, node):
+        return {giver.node_id for giver in self.world.nodes[node].host.share_givers(0)}
+
     def leads(self):
         for node in HONEST:
             host = self.world.nodes[node].host
@@ -80,6 +83,18 @@ def test_a_forged_answer_stops_the_leader_with_its_reason_and_another_one_leads(
     assert "rolled back" in scene.world.nodes[leader].stopped
     assert scene.stopped() == {leader}
     assert scene.serves()
+
+
+def test_an_append_that_contradicts_what_is_committed_mutes_nobody_for_long(scene):
+    """Each victim gives no shares (a disk may have been rolled back) until its log goes on."""
+    scene.serves()
+    for node in HONEST:
+        group = scene.liar.group(node)
+        scene.liar.raft(node, APPEND, term=group.term, index=group.commit, log_term=1)
+        assert any("contradicts" in a for a in scene.world.nodes[node].host.status().alarms)
+    scene.world.run(10)
+    for node in HONEST:
+        assert scene.givers(node) == set(HONEST)
 
 
 def test_an_entry_that_nobody_understands_is_refused_before_it_is_in_any_log(scene):

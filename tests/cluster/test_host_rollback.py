@@ -391,6 +391,7 @@ def test_a_node_that_remembers_what_all_others_forgot_says_so_and_gives_no_share
     witness = world.nodes[3].host
     world.until(lambda: witness.status().alarms, seconds=20)
     assert any("older disk is in use" in alarm for alarm in witness.status().alarms)
+    world.run(20)
     verdict = witness.share_verdict(account.record_id, 1, account.attempt(1))
     assert isinstance(verdict, NotAGiver)
     assert "contradicted" in verdict.reason
