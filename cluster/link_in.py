@@ -50,6 +50,10 @@ class Gate:
         self._cluster = cluster
         self._peers = frozenset(entry.id for entry in cluster.peers_of(self._node_id))
 
+    def knows(self, peer: NodeId) -> bool:
+        """It is a peer by the present cluster file."""
+        return peer in self._peers
+
     def refused(self, certificate: bytes) -> str | None:
         """Why nobody with this certificate (DER) is talked to, or None.
 
@@ -93,7 +97,7 @@ class Gate:
             raise self._forbid(request, str(error)) from error
         if isinstance(identity, OperatorIdentity):
             raise self._forbid(request, f"operator {identity.name!r} is no node")
-        if identity.node_id not in self._peers:
+        if not self.knows(identity.node_id):
             raise self._forbid(
                 request,
                 f"node {identity.node_id} is no peer of node {self._node_id}, which has revision "
@@ -157,6 +161,9 @@ class IncomingLinks:
         await websocket.prepare(request)
         transport = request.transport
         if transport is None:
+            return websocket
+        if not self._gate.knows(peer):  # retired since it was admitted
+            transport.abort()
             return websocket
         self.cut(peer)  # a newer link replaces the older one
         self._open[peer] = transport

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from aiohttp import web
 from link_mesh import LinkNode, Mesh, free_ports
 
 from cluster.certificates import client_context
@@ -80,6 +81,27 @@ async def test_a_link_with_the_replaced_node_gives_no_frame_after_the_adoption(
     before = len(one.heard.frames)
     await old.heard.until(lambda: 1 in old.heard.down)
     assert len(one.heard.frames) == before
+
+
+async def test_a_link_that_is_just_being_made_is_not_kept_over_the_adoption(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was admitted before and is open after: nobody would have cut it."""
+    one, old = mesh.node(1), mesh.node(3)
+    prepare = web.WebSocketResponse.prepare
+
+    async def and_adopt(self: web.WebSocketResponse, request: web.BaseRequest) -> object:
+        made = await prepare(self, request)
+        one.links.adopt(with_four(mesh.cluster))
+        return made
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", and_adopt)
+    await one.start()
+    await old.start()
+    await old.heard.until(lambda: 1 in old.heard.up)
+    old.links.send(1, 1, b"an ask")
+    await old.heard.until(lambda: 1 in old.heard.down)
+    assert one.heard.frames == []
 
 
 async def test_the_new_node_is_dialled_and_heard(three: list[LinkNode], mesh: Mesh) -> None:
