@@ -15,7 +15,7 @@ voters ever have one seat. Two seats are never empty at once, whatever book an o
 of his certificate) hands out: three voters acknowledge with two, and the loss of two data centers
 could take that (I4). Every change carries its book's revision through the log. A leader whose
 book is older than one that the shard has seen proposes nothing: it would undo what it does not
-know of.
+know of. Nor does one whose book has whom another book removed: no id ever comes back (I8).
 """
 
 from __future__ import annotations
@@ -80,6 +80,14 @@ def next_change(book: Shape, view: View) -> Change | Refrain | None:
             " ('quorumvault member sync')"
         )
     present = {*view.voters, *view.learners}
+    parted = _removed_by_another_book(book, present)
+    if parted:
+        return Refrain(
+            f"shard {view.shard}: node {_names(parted)} was removed from shard {view.shard} and is"
+            f" a member in this node's cluster.json of revision {book.revision}: give this node the"
+            " file that the other nodes follow, if that is another one; else replace the removed"
+            " node"
+        )
     waiting: Refrain | None = None
     for node in sorted(present - book.seats.keys()):
         if node not in view.voters or not _empties_a_second(book, view, node):
@@ -96,6 +104,16 @@ def next_change(book: Shape, view: View) -> Change | Refrain | None:
         if free and _decide({*view.voters, node}, view.alive):
             return Change(Kind.ADD_VOTER, node, book.revision)
     return waiting
+
+
+def _removed_by_another_book(book: Shape, present: set[NodeId]) -> set[NodeId]:
+    """Members of the book that are not in the shard, and were.
+
+    Founders were there from the start; newcomers come in the order of their ids, which only rise.
+    """
+    newest = max(present)
+    missing = book.seats.keys() - present
+    return {node for node in missing if node in book.founders or node < newest}
 
 
 def _empties_a_second(book: Shape, view: View, node: NodeId) -> bool:

@@ -90,6 +90,29 @@ def test_a_leader_with_an_older_book_than_the_shard_has_seen_proposes_nothing():
 
 
 @pytest.mark.parametrize(
+    ("voters", "learners", "gone"),
+    [
+        ((1, 2, 3, 5), (), 4),
+        ((1, 2, 3, 5), (6,), 4),
+        ((1, 2, 3, 5, 6), (), 4),
+        ((2, 3, 5, 6, 8), (), 7),
+    ],
+    ids=["its seat is empty", "its successor learns", "its successor votes", "a later newcomer"],
+)
+def test_a_leader_whose_book_has_whom_another_book_removed_changes_nothing(voters, learners, gone):
+    """Two operators replaced two nodes from two copies; the shard followed the one, it the other.
+
+    It would take a third node out, and bring an old id back with its old disk.
+    """
+    other, _ = FOUNDED.replaced(3 if gone == 4 else 1)
+    if gone == 7:
+        other, _ = other.replaced(4)
+    refrain = decide(other, voters, learners, revision=other.revision)
+    assert isinstance(refrain, Refrain)
+    assert f"node {gone} was removed from shard 0" in refrain.why
+
+
+@pytest.mark.parametrize(
     ("alive", "removed"),
     [
         ({1, 2, 3, 5}, True),
