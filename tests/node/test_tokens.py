@@ -70,6 +70,16 @@ def test_each_algorithm_verifies_under_its_own_key(key, alg):
     assert "alice" not in repr(caller)
 
 
+def test_an_account_is_its_tenant_and_its_name_whatever_else_the_token_claims():
+    verifier = tokens(tenant(ED, "EdDSA"))
+    others = {"jti": "7", "nickname": "al", "azp": "app", "nonce": "n", "sid": "s", "email": "a@b"}
+    named = {
+        verifier.caller(f"Bearer {sign(ED, 'EdDSA', **more)}", BOTH).record_id
+        for more in ({}, others, {"aud": ["vault", "other"]}, {"exp": int(NOW) + 90})
+    }
+    assert named == {b"demo/alice"}
+
+
 @pytest.mark.parametrize(("key", "alg"), [(ED, "EdDSA"), (EC, "ES256"), (RSA, "RS256")])
 @pytest.mark.parametrize(("held", "held_alg"), [(ED, "EdDSA"), (EC, "ES256"), (RSA, "RS256")])
 def test_another_algorithm_than_the_keys_is_refused(key, alg, held, held_alg):
