@@ -70,16 +70,20 @@ def failure(seeds, settings=SHORT):
     raise AssertionError("no seed noticed")
 
 
-def test_a_share_before_the_own_ledger_is_durable_is_noticed(monkeypatch):
+def test_a_share_before_the_own_ledger_is_durable_is_noticed_and_its_plan_is_short(monkeypatch):
     def hasty(core, rules, record, record_id, attempt_id):
         return Give(RegistrationId(record.active.registration_id), Era(record.era))
 
     monkeypatch.setattr(giving, "_by_ledger", hasty)
     verdict = failure(range(20))
     assert verdict.rule in {"share-before-ledger", "budget-of-seat"}
+    short = shrink(verdict, cpu_seconds=60)
+    assert short.rule == verdict.rule
+    assert len(short.plan.faults) + len(short.plan.jobs) <= 4
+    assert run_plan(short.plan).trace_hash == short.trace_hash
 
 
-def test_a_vote_that_is_forgotten_is_noticed_and_its_plan_is_shortened(monkeypatch):
+def test_a_vote_that_is_forgotten_is_noticed(monkeypatch):
     real = boot.decode_group
 
     def forgetful(data):
@@ -89,9 +93,5 @@ def test_a_vote_that_is_forgotten_is_noticed_and_its_plan_is_shortened(monkeypat
     monkeypatch.setattr(boot, "decode_group", forgetful)
     monkeypatch.setattr(boot, "_check_stamp", lambda *_: None)
     kinds = ("kill", "restart-loop", "reset-links")
-    verdict = failure(range(40), Settings(seconds=6, accounts=1, shards=4, kinds=kinds))
+    verdict = failure(range(80), Settings(seconds=6, accounts=1, shards=4, kinds=kinds))
     assert verdict.rule in {"second-vote", "two-leaders", "forgot"}
-    short = shrink(verdict, cpu_seconds=20)
-    assert short.rule == verdict.rule
-    assert len(short.plan.faults) + len(short.plan.jobs) <= 10
-    assert run_plan(short.plan).trace_hash == short.trace_hash
