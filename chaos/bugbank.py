@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -60,7 +60,7 @@ class Bug:
     origin: str
     breaks: str
     tests: tuple[str, ...]
-    """Unit tests to ask first, before all of them."""
+    """Tests that are asked when the simulator is silent; empty: all."""
     crate: str
     """`raft` when the patch is for that crate, else empty: for this tree."""
 
@@ -272,15 +272,22 @@ def tried(bug: Bug | None, seeds: int, *, simulator_only: bool = False) -> Row:
             row.wrong = _patched(bug, tree)
         if not row.wrong:
             began = time.monotonic()
-            _ = (
-                simulate(tree, row, seeds)
-                or simulator_only
-                or ask_tests(tree, row, "scenario test", scenarios(tree))
-                or (bug is not None and bug.tests and ask_tests(tree, row, "unit test", bug.tests))
-                or ask_tests(tree, row, "unit test", UNITS)
-            )
+            _ = simulate(tree, row, seeds) or simulator_only or _tests(tree, row, bug)
             row.seconds = time.monotonic() - began
     return row
+
+
+def _tests(tree: Path, row: Row, bug: Bug | None) -> bool:
+    """The tests that a bug names; the control asks those of all bugs; a bug without any, all."""
+    named = bug.tests if bug is not None else sorted({t for each in bugs() for t in each.tests})
+    scenes = [each for each in named if each.startswith(SCENARIOS)]
+    units = [each for each in named if not each.startswith(SCENARIOS)]
+    if not named:
+        scenes, units = scenarios(tree), list(UNITS)
+    return bool(
+        (scenes and ask_tests(tree, row, "scenario test", scenes))
+        or (units and ask_tests(tree, row, "unit test", units))
+    )
 
 
 def _patched(bug: Bug, tree: Path) -> str:
@@ -341,14 +348,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     todo: list[Bug | None] = [*([] if options.no_control else [None]), *chosen]
     rows: list[Row] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(
-            lambda bug: tried(bug, options.seeds, simulator_only=options.simulator_only), todo
-        ):
+        running = [
+            pool.submit(tried, bug, options.seeds, simulator_only=options.simulator_only)
+            for bug in todo
+        ]
+        for future in as_completed(running):
+            row = future.result()
             rows.append(row)
             mark = "ok " if good(row) else "BAD"
             words = row.wrong or f"{row.caught or 'nothing'} {row.where} ({row.seconds:.0f} s)"
             sys.stdout.write(f"{mark} {row.name:<40} {words}\n      {row.said[:200]}\n")
             sys.stdout.flush()
+    rows.sort(key=lambda row: (bool(row.breaks), row.name))
     if options.write:
         TABLE.write_text(table(rows, {bug.name: bug for bug in chosen}, options.seeds), "utf-8")
     bad = [row.name for row in rows if not good(row)]
