@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cluster.core import LEADER
 from cluster.limits import SNAPSHOT_HOLD_BYTES, SNAPSHOT_REUSE_NS, SNAPSHOT_STALL_NS
 from cluster.manifest import Manifest, build, encode_manifest
+from cluster.room import Room
 from cluster.types import NodeId, ShardId
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class SnapshotSender:
         core = self._core
         if shard in self._building or core.groups[shard].role != LEADER:
             return
+        if core.room is Room.FULL:
+            return  # raft asks again
         self._building.add(shard)
         name = f"out-{shard}-{core.ports.random.randbytes(12).hex()}"
         store, files = core.ports.store, core.ports.files

@@ -198,7 +198,7 @@ class SnapshotStager:
     # ---- staging
 
     def note_touched(self, records: list[RecordId]) -> None:
-        """Commands of these records were applied while a snapshot is on its way in."""
+        """Rows of these records may have moved while a snapshot is on its way in."""
         for record_id in records:
             stage = self._stages.get(ShardId(shard_of(record_id, self._core.shape.shards)))
             if stage is not None:

@@ -135,6 +135,31 @@ def test_a_full_node_takes_no_snapshot_until_there_is_room(monkeypatch: pytest.M
     assert len(world.state_hashes()) == 1
 
 
+def test_a_full_leader_without_an_heir_builds_no_snapshot_until_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A copy of a shard would take the last room from what is under way, and end the node."""
+    monkeypatch.setattr("cluster.compaction.LOG_CUT_ENTRIES", 20)
+    monkeypatch.setattr("cluster.compaction.LOG_KEEP_ENTRIES", 5)
+    world = World(shards=1).start()
+    leader = world.leader(0)
+    away = next(node for node in world.node_ids if node != leader)
+    world.nodes[away].crash()
+    for number in range(12):
+        Account(f"user {number}", shards=1).enrol(world, leader)
+    world.run(3)
+    for node in world.alive:
+        node.host.set_room(Room.FULL)
+    world.nodes[away].start()
+    world.run(5)
+    assert world.leader(0) == leader
+    assert not [name for name in world.nodes[leader].files if name.startswith("out-")]
+    for node in world.alive:
+        node.host.set_room(Room.ENOUGH)
+    world.until(world.settled, seconds=20)
+    assert world.nodes[away].host.status().counters.snapshots_installed == 1
+
+
 def test_a_leader_with_a_slow_disk_is_replaced_and_leads_nothing_until_the_disk_is_well() -> None:
     world = World(shards=4).start()
     slow = world.leader(0)
