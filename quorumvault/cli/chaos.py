@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -23,6 +24,8 @@ app.command("run")(chaos_run.run)
 app.command("list")(chaos_run.list_scenarios)
 
 TRACE_LINES = 60
+LINE_S = 30.0
+"""Between two lines of progress where nothing can be written over: in a log file."""
 
 
 @app.callback()
@@ -42,7 +45,8 @@ def sim(
         float, typer.Option("--seconds", min=1, max=3_600, help="Virtual seconds of load a seed.")
     ] = 20.0,
     cpu_minutes: Annotated[
-        float | None, typer.Option("--cpu-minutes", help="Go on for so much CPU time.")
+        float | None,
+        typer.Option("--cpu-minutes", help="End after so much CPU time, or after the last seed."),
     ] = None,
     shards: Annotated[int, typer.Option("--shards", min=1, max=16)] = 2,
     faults: Annotated[
@@ -80,7 +84,7 @@ def sim(
     _say(f"seeds {seeds}, {seconds:g} virtual seconds of load each, {shards} shards")
     with _Progress() as progress:
         totals, failures = run_many(
-            _seeds(seeds, endless=cpu_minutes is not None),
+            _seeds(seeds),
             settings,
             jobs=jobs,
             cpu_seconds=None if cpu_minutes is None else cpu_minutes * 60,
@@ -91,15 +95,15 @@ def sim(
     _end(totals, [shrink(failure) for failure in failures], report, output, keep)
 
 
-def _seeds(text: str, *, endless: bool) -> Iterator[int]:
-    """The seeds that `A..B`, `A..` or `A` name; all from A on when the time is the end."""
+def _seeds(text: str) -> Iterator[int]:
+    """The seeds that `A..B`, `A..` (no end but the time's, or a failure) or `A` name."""
     first, dots, last = text.partition("..")
     try:
         start = int(first)
         stop = int(last) if last else (None if dots else start)
     except ValueError as error:
         raise Failure(f"--seeds {text}: write A..B, A.. or A", Exit.USAGE) from error
-    if stop is None or endless:
+    if stop is None:
         return itertools.count(start)
     return iter(range(start, stop + 1))
 
@@ -118,25 +122,34 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 
 class _Progress:
-    """One line on stderr while it runs."""
+    """On stderr while it runs: one living line on a terminal, else a line now and then."""
 
     def __enter__(self) -> Self:
         from rich.console import Console  # noqa: PLC0415 - heavy
 
-        self._status = Console(stderr=True).status("the first seed runs")
-        self._status.start()
+        console = Console(stderr=True)
+        self._status = console.status("the first seed runs") if console.is_terminal else None
+        self._said_at = time.monotonic()
+        if self._status is not None:
+            self._status.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._status.stop()
+        if self._status is not None:
+            self._status.stop()
 
     def told(self, verdict: Verdict, totals: Totals) -> None:
         """One more seed is done."""
-        self._status.update(
+        words = (
             f"seed {verdict.plan.seed}: {totals.seeds} seeds, {totals.cluster_seconds:,.0f}"
-            f" cluster-seconds, {totals.speed:.0f} per CPU-second,"
+            f" cluster-seconds, {totals.cpu_seconds:,.0f} CPU-seconds,"
             f" {totals.attempts:,} attempts, {totals.evaluations:,} evaluations"
         )
+        if self._status is not None:
+            self._status.update(words)
+        elif time.monotonic() - self._said_at >= LINE_S:
+            self._said_at = time.monotonic()
+            _say(words)
 
 
 def _end(
@@ -199,3 +212,4 @@ def _words(totals: Totals) -> str:
 
 def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

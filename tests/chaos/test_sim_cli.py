@@ -9,7 +9,7 @@ from chaos.sim.plan import from_json
 from cluster import giving
 from cluster.api import Give
 from cluster.types import Era, RegistrationId
-from quorumvault.cli import app
+from quorumvault.cli import app, chaos
 from quorumvault.cli.exits import Exit, Failure
 
 QUICK = ["--seconds", "4"]
@@ -29,6 +29,23 @@ def test_seeds_without_a_failure_end_with_totals(tmp_path):
     assert told["attempts"] > 0
     assert told["cluster_seconds_per_cpu_second"] > 0
     assert told["faults"]["heal"] == 2
+
+
+def test_the_last_seed_is_the_end_even_if_there_is_time_left():
+    result = run("--seeds", "1..2", *QUICK, "--cpu-minutes", "60", "-o", "json")
+    assert json.loads(result.stdout)["seeds"] == 2
+
+
+def test_the_time_is_the_end_even_if_there_are_seeds_left():
+    result = run("--seeds", "1..9", *QUICK, "--cpu-minutes", "0.0001", "-o", "json")
+    assert json.loads(result.stdout)["seeds"] == 1
+
+
+def test_a_run_into_a_file_says_now_and_then_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(chaos, "LINE_S", 0.0)
+    result = run("--seeds", "1..2", *QUICK)
+    lines = [line for line in result.stderr.splitlines() if "CPU-seconds" in line]
+    assert [line.split(",")[0] for line in lines] == ["seed 1: 1 seeds", "seed 2: 2 seeds"]
 
 
 def test_only_the_kinds_that_were_asked_for_are_done():
