@@ -10,16 +10,20 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 from typing import Final
+
+from cluster.store_pages import BRANCH, LEAF, PAGE_BYTES
 
 SIZE_BYTES: Final = 128 * 1024 * 1024
 """Of each node's disk: a hundred times what a short run writes, with room for snapshots."""
 BALLAST: Final = "ballast"
 CHUNK_BYTES: Final = 1024 * 1024
 STORE_FILE: Final = Path("store") / "data.mdb"
-PAGE_BYTES: Final = 4096
+HEADER: Final = struct.Struct("<10xHHH")
+"""Of a page of LMDB: its kind, and where the gap between its list of rows and its rows is."""
 
 
 def why_no_mount() -> str | None:
@@ -114,11 +118,14 @@ class NodeDisk:
         _copy(self._image, self.path)
 
     def flip(self, where: float) -> str:
-        """Change one bit of the store's file, `where` of its length; says which byte."""
+        """Change one bit of the store's file, `where` of its length; says which byte.
+
+        Gaps of half-full pages, which nobody reads, are passed over; free pages are not.
+        """
         self._set_aside()
         file = self.path / STORE_FILE
         size = file.stat().st_size
-        at = min(int(size * where), size - 1)
+        at = _beyond_gap(file, min(int(size * where), size - 1))
         with file.open("r+b") as opened:
             opened.seek(at)
             byte = opened.read(1)[0]
@@ -139,6 +146,20 @@ class NodeDisk:
     def _set_aside(self) -> None:
         shutil.rmtree(self._right, ignore_errors=True)
         _copy(self.path, self._right)
+
+
+def _beyond_gap(file: Path, at: int) -> int:
+    """The same byte, or the first one after the gap between a page's list of rows and its rows."""
+    page, byte = divmod(at, PAGE_BYTES)
+    with file.open("rb") as opened:
+        opened.seek(page * PAGE_BYTES)
+        header = opened.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return at
+    kind, lower, upper = HEADER.unpack(header)
+    if kind in (BRANCH, LEAF) and lower <= byte < upper < PAGE_BYTES:
+        return page * PAGE_BYTES + int(upper)
+    return at
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -10,7 +10,12 @@ import pytest
 
 from chaos.disk_shim import build
 from chaos.process_clock import SOURCE, WallClock
-from chaos.process_disk import SIZE_BYTES, STORE_FILE, NodeDisk, why_no_mount
+from chaos.process_disk import HEADER, SIZE_BYTES, STORE_FILE, NodeDisk, why_no_mount
+from cluster.ports import Batch
+from cluster.store import Store
+from cluster.store_format import StoreDamagedError
+from cluster.store_pages import LEAF, PAGE_BYTES
+from engines.encoding import u64
 
 LOOK = """
 import sys, threading, time
@@ -92,6 +97,32 @@ def test_a_flip_changes_one_bit_and_the_right_byte_can_come_back(disk, where: fl
     assert [each.bit_count() for each in changed] == [1]
     disk.put_right()
     assert file.read_bytes() == right
+
+
+def test_a_flip_in_a_page_with_rows_meets_what_a_start_reads(tmp_path):
+    """A log that grew in order leaves its pages half full: a bit in a gap would prove nothing."""
+    disk = NodeDisk(tmp_path / "data", tmp_path / "aside")
+    disk.path.mkdir()
+    opened = Store.open(disk.path / "store", bytes(32), map_bytes=1 << 26)
+    for number in range(400):
+        batch = Batch()
+        batch.put("log", u64(number), bytes(200))
+        opened.commit(batch)
+    opened.close()
+    right = (disk.path / STORE_FILE).read_bytes()
+    headers = {at: HEADER.unpack_from(right, at) for at in range(0, len(right), PAGE_BYTES)}
+    gaps = [at for at, (kind, lower, upper) in headers.items() if kind == LEAF and upper > lower]
+    found = 0
+    for at in gaps[::5]:
+        _, lower, upper = headers[at]
+        what = disk.flip((at + (lower + upper) // 2 + 0.5) / len(right))
+        assert what.startswith(f"byte {upper} of page {at // PAGE_BYTES} of")
+        try:
+            Store.open(disk.path / "store", bytes(32)).close()
+        except StoreDamagedError:
+            found += 1
+        disk.put_right()
+    assert found > len(gaps[::5]) / 2  # the others are copies from before, and free
 
 
 @pytest.mark.skipif(why_no_mount() is not None, reason=str(why_no_mount()))
