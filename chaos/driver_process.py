@@ -105,7 +105,6 @@ class ProcessDriver:
         self._killed: set[int] = set()
         """Process ids that we ended."""
         self._watches: set[asyncio.Task[None]] = set()
-        self._operator: asyncio.Task[None] | None = None
         self._deaths: list[Death] = []
 
     # ---------------------------------------------------------------- what it is
@@ -191,9 +190,6 @@ class ProcessDriver:
 
     async def stop(self) -> None:
         """End every node, proxy and mount."""
-        if self._operator is not None:
-            self._operator.cancel()
-            await asyncio.gather(self._operator, return_exceptions=True)
         if self._cluster is not None:
             self._mark_killed(*self.nodes)
             await self._cluster.stop()
@@ -485,8 +481,6 @@ class ProcessDriver:
         await self._kill(old)
         await asyncio.to_thread(self._lose, old)
         new = await self._write_book(old)
-        if self._operator is None:
-            self._operator = asyncio.create_task(self._hand_out())
         node = replacing.enter(cluster, old, new)
         await replacing.settle(cluster, node)
         await asyncio.to_thread(self._prepare, new)
@@ -494,13 +488,21 @@ class ProcessDriver:
         await replacing.until_voter(cluster, old, REPLACE_S)
         return f"node {new} has the seat after {time.monotonic() - began:.1f} s"
 
-    async def _hand_out(self) -> None:
-        """Give the cluster file to members that were away when it changed, as an operator would."""
-        while True:
+    async def _hand_out(self, timeout_s: float) -> None:
+        """Give the cluster file to members that were away when it changed; the last thing done.
+
+        An operator is told to do it when they are back. Until the end of the load it is put off, so
+        that members with the older file lead, vote, restart and are lost like any others.
+        """
+        deadline = time.monotonic() + timeout_s
+        while await asyncio.to_thread(self._behind):
+            self._say("  member sync, for those that were away when a node was replaced")
+            try:
+                await replacing.sync(self.cluster)
+            except ClusterError:  # it is not up yet: once more
+                if time.monotonic() > deadline:
+                    raise
             await asyncio.sleep(HAND_OUT_S)
-            if await asyncio.to_thread(self._behind):
-                with contextlib.suppress(ClusterError):  # it is away still: once more, later
-                    await replacing.sync(self.cluster)
 
     def _behind(self) -> bool:
         files = [node.cluster_file for node in self.cluster.nodes.values() if node.running]
@@ -558,6 +560,7 @@ class ProcessDriver:
             for number in list(self._lost):
                 self._say(f"  replacing node {number}: {self._lost[number]}")
                 await self._replace(number)
+            await self._hand_out(timeout_s)
             await self.cluster.until_ready(self.nodes, timeout_s)
             for old in self.cluster.replaced:
                 await replacing.until_voter(self.cluster, old, timeout_s)
