@@ -157,7 +157,7 @@ class HsmBack(Struct, tag="hsm-back", **_FIXED):
 
 
 class HsmSlow(Struct, tag="hsm-slow", **_FIXED):
-    """Each stamp takes this long."""
+    """Each of its operations takes this long."""
 
     node: NodeId
     ms: int

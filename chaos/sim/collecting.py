@@ -159,8 +159,18 @@ class Asked:
             if self._desk.world.now < self._until:
                 return False
             done(None)
-        elif isinstance(verdict, Give) and self._node.hsm_away:
-            done(None)
+        elif isinstance(verdict, Give):
+            self._node.hsm.use(partial(self._made, verdict, done), lambda: not self._request.over)
         else:
             done(verdict)
         return True
+
+    def _made(
+        self,
+        verdict: Give,
+        done: Callable[[ShareVerdict | None], None],
+        there: bool,  # noqa: FBT001 - the HSM's callback
+    ) -> None:
+        if there:
+            self._desk.made(self._node, self._attempt, verdict)
+        done(verdict if there else None)

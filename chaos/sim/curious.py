@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chaos.sim.units import MS
+from cluster.api import Give
 from cluster.types import Era
 
 if TYPE_CHECKING:
@@ -53,4 +54,6 @@ class Curious:
             return
         for attempt in who.attempts[-LATEST:]:
             for era in (record.era, max(0, record.era - 1)):
-                self._desk.share(node, who.record_id, Era(era), attempt)
+                verdict = self._desk.share(node, who.record_id, Era(era), attempt)
+                if isinstance(verdict, Give) and not node.hsm_away:
+                    self._desk.made(node, attempt, verdict)

@@ -91,7 +91,7 @@ class Request:
     ) -> None:
         """Have a command applied; every result is held against the agreed log."""
         host, node = self.host, self.node
-        incarnation = node.running._incarnation  # noqa: SLF001
+        incarnation = host.status().incarnation
 
         def told(result: ProposalResult) -> None:
             seq = waiter.command.seq
@@ -168,8 +168,9 @@ class Desk:
         return ShardId(shard_of(record_id, self.world.shards))
 
     def few_givers(self, request: Request, record_id: bytes) -> bool:
-        """Fewer than three share-givers are known there."""
-        return len(request.host.share_givers(self.shard(record_id))) < THRESHOLD
+        """Its own HSM is away, or fewer than three share-givers are known there."""
+        givers = request.host.share_givers(self.shard(record_id))
+        return not request.node.hsm.healthy or len(givers) < THRESHOLD
 
     # ---- the calls
 
@@ -258,10 +259,17 @@ class Desk:
     def share(
         self, node: SimNode, record_id: RecordId, era: Era, attempt: AttemptId
     ) -> ShareVerdict:
-        """The node's verdict, witnessed when it is `Give` and the HSM is there to make it so."""
+        """The node's verdict; `Give` is held against the rules at once.
+
+        Whoever then has the share made calls `made`.
+        """
         verdict = node.running.share_verdict(record_id, era, attempt)
-        if isinstance(verdict, Give) and not node.hsm_away:
+        if isinstance(verdict, Give):
             self.guard.look(node)
-            seat = int(self.world.shape(node.id).seats[node.id])
-            self.shares.gave(node, seat, record_id, attempt, verdict.registration_id, verdict.era)
+            self.shares.right(node, record_id, attempt, verdict)
         return verdict
+
+    def made(self, node: SimNode, attempt: AttemptId, verdict: Give) -> None:
+        """The HSM made the share of this verdict: the witness counts it."""
+        seat = int(self.world.shape(node.id).seats[node.id])
+        self.shares.gave(seat, attempt, verdict)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import errno
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 from cluster.ports import TABLES, Batch, Table
@@ -17,6 +19,8 @@ from cluster.store_format import Macs, StoreDamagedError, TableSum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from chaos.sim.space import SimSpace
 
 Rows = dict[bytes, bytes]
 
@@ -95,13 +99,13 @@ def flipped_byte_is_found(store: SimStore, where: float) -> bool:
 class SimFiles:
     """The snapshot directory."""
 
-    def __init__(self, files: dict[str, bytes]) -> None:
+    def __init__(self, files: dict[str, bytes], space: SimSpace) -> None:
         self.files = files
-        self.free = 1 << 40
+        self._space = space
 
     def create(self, name: str) -> SimWriter:
         """A new file."""
-        return SimWriter(self.files, name)
+        return SimWriter(self.files, name, self._space)
 
     def open(self, name: str) -> SimReader:
         """Raises FileNotFoundError."""
@@ -119,18 +123,25 @@ class SimFiles:
 
     def free_bytes(self) -> int:
         """What the disk has left."""
-        return self.free
+        return self._space.free
 
 
 class SimWriter:
     """A file being written; there once it is closed."""
 
-    def __init__(self, files: dict[str, bytes], name: str) -> None:
-        self.files, self.name = files, name
+    def __init__(self, files: dict[str, bytes], name: str, space: SimSpace) -> None:
+        self.files, self.name, self._space = files, name, space
         self.parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        """Append."""
+        """Append.
+
+        Raises:
+            OSError: no space is left.
+
+        """
+        if len(data) > self._space.free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.name)
         self.parts.append(data)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chaos.sim.collecting import THRESHOLD, Collection
+from chaos.sim.collecting import Collection
 from chaos.sim.reply import FULL, Reply, not_applied
 from cluster.api import Applied, NotAppended, Unknown
 from cluster.commands import Charge, ChargeOutcome, Grant, Status
@@ -36,11 +36,11 @@ class Guessing:
     def begin(self) -> None:
         """Three share-givers are known, or nothing is spent."""
         host = self._request.host
-        givers = host.share_givers(self._desk.shard(self._record_id))
-        self._givers = [(giver.node_id, int(giver.seat)) for giver in givers]
-        if len(givers) < THRESHOLD:
+        if self._desk.few_givers(self._request, self._record_id):
             self._request.answer(FULL)
             return
+        givers = host.share_givers(self._desk.shard(self._record_id))
+        self._givers = [(giver.node_id, int(giver.seat)) for giver in givers]
         record, _ = host.view(self._record_id)
         era = Era(0 if record is None else record.era)
         if record is not None and record.active is not None:
@@ -88,8 +88,12 @@ class Guessing:
         collection = self._collection
         if collection is None or collection.era != grant.era:
             collection = self._collect(Era(grant.era))
+        answered: list[str] = []  # by the two that are waited for: the shares, and our own HSM
 
         def ready(code: str) -> None:
+            answered.append(code)
+            if not code and len(answered) < 2:
+                return
             replayed = outcome.status is Status.REPLAYED
             known = Reply(
                 "fail",
@@ -105,6 +109,10 @@ class Guessing:
             self._request.answer(known)
 
         collection.expect(RegistrationId(grant.registration_id), ready)
+        request = self._request
+        request.node.hsm.use(
+            lambda there: ready("" if there else "hsm-unavailable"), lambda: not request.over
+        )
 
 
 def _charged_by(result: Applied, outcome: ChargeOutcome) -> str:

@@ -9,8 +9,12 @@ honest:
   connections stand; then what TCP kept arrives in order, or the links are lost.
 - bad-wire: a frame does not go and the host is told (a full buffer), or it vanishes without a word
   (worse than TCP); Raft messages come twice or late (`chaos.sim.wild`).
-- disk-full, disk-fails: the commit ends the process, as `cluster.disk` does; it is started again a
-  second later. After EIO the batch is there whole or not.
+- disk-full: a neighbour fills the disk, at once or within two seconds, to nothing or to a level at
+  which the node steps aside (`chaos.sim.space`: room is judged at every tick). A commit that meets
+  no byte ends the process, files do not fit, and a start on a full disk waits until it is freed.
+- disk-fails: the commit ends the process, as `cluster.disk` does; it is started again a second
+  later, and the batch is there whole or not.
+- hsm-gone, hsm-slow: stamps, shares and unsealing alike, also in the midst of one (`SimHsm`).
 - disk-restored: an image of before, under the HSM's stamp of now, once the others have rested for
   some seconds: whoever remembers the node is there. While they are away (one old disk, and those
   that hold what it once acknowledged cut off) no memory can help, and acknowledged entries are
@@ -28,7 +32,8 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from chaos import faults as f
 from chaos.sim.disk import flipped_byte_is_found
-from chaos.sim.node import DISK_FAILED, NO_SPACE, Killed, Moment
+from chaos.sim.node import DISK_FAILED, NO_SPACE, SHARE_MS, STAMP_MS, Killed, Moment
+from chaos.sim.space import BRIM, LEVELS, TOTAL
 from chaos.sim.units import MS, SECOND
 from cluster.boot import BootRefused
 from cluster.stamp import decode_stamp
@@ -52,10 +57,11 @@ MAJORITY: Final = 3
 ARMED_NS: Final = 400 * MS
 """A kill that waits for its moment strikes then at the latest."""
 LULL_NS: Final = 6 * SECOND
+POLL_NS: Final = 500 * MS
+"""A process that waits for room looks so often."""
+FILL_NS: Final = 40 * MS
 SUPERVISOR_NS: Final = SECOND
 """A process that ended is started again so much later."""
-HEALTH_NS: Final = 300 * MS
-"""The node's own health check notices its HSM so much later."""
 MOMENTS: Final[tuple[Moment, ...]] = (
     "sending", "sent", "received", "turned", "batch", "submitted", "fsynced", "durable",
     "stamping", "stamp written", "stamped",
@@ -95,7 +101,8 @@ class Injector:
         self._cut: set[Pair] = set()
         self._parted: set[Pair] = set()
         self._flapped: set[Pair] = set()
-        self._stall = 0
+        self._filling: dict[NodeId, object] = {}
+        """Disks that a neighbour fills."""
         self._new: SimNode | None = None
         """A replacement that is under way."""
         self._waiting: set[NodeId] = set()
@@ -168,7 +175,7 @@ class Injector:
                 f.DiskSlow() | f.DiskFull() | f.DiskFreed() | f.DiskFails() | f.DiskCopied()
                 | f.DiskRestored() | f.ByteFlipped()
             ):  # fmt: skip
-                self._disk(fault, node)
+                self._disk(fault, node, rng)
             case _:
                 self._device(fault, node)
 
@@ -192,14 +199,16 @@ class Injector:
             case _:
                 assert_never(fault)
 
-    def _disk(self, fault: DiskFault, node: SimNode) -> None:
+    def _disk(self, fault: DiskFault, node: SimNode, rng: random.Random) -> None:
         match fault:
             case f.DiskSlow(ms=ms):
                 node.disk_ms = ms
             case f.DiskFull():
-                node.disk_full = True
+                self._fill(node, rng.choice(LEVELS), rng.choice((1, 1, 10, 50)))
             case f.DiskFreed():
-                node.disk_full = False
+                self._filling.pop(node.id, None)
+                node.space.free = TOTAL
+                self._later(POLL_NS, partial(self._start, node))
             case f.DiskFails():
                 node.disk_fails = True
             case f.DiskCopied():
@@ -218,7 +227,7 @@ class Injector:
             case f.HsmBack():
                 self._hsm(node, away=False)
             case f.HsmSlow(ms=ms):
-                node.stamp_ms = ms
+                node.stamp_ms = node.share_ms = ms
             case f.ClockJump(ms=ms):
                 node.clock.jump(ms * MS)
             case f.ClockDrift(rate=rate):
@@ -241,13 +250,15 @@ class Injector:
         world = self._world
         self._armed.clear()
         self._down.clear()
+        self._filling.clear()
         world.loss = world.refused = world.double = world.reorder = 0.0
         world.delay_ms = (2, 20)
         self._cut, self._parted, self._flapped = set(), set(), set()
         self._rewire(set())
         for node in list(world.nodes.values()):
-            node.disk_full = node.disk_fails = False
-            node.disk_ms, node.stamp_ms = world.disk_ms, 4
+            node.disk_fails = False
+            node.space.free = TOTAL
+            node.disk_ms, node.stamp_ms, node.share_ms = world.disk_ms, STAMP_MS, SHARE_MS
             node.clock.run(1.0)
             self._hsm(node, away=False)
             node.resume()
@@ -310,6 +321,9 @@ class Injector:
     def _start(self, node: SimNode) -> None:
         gone = self._world.nodes.get(node.id) is not node
         if node.up or gone or node.id in self.lost or node.id in self._down:
+            return
+        if node.space.too_little:
+            self._trace.say(node.id, "waits for room")
             return
         self.restarts += 1
         try:
@@ -398,6 +412,17 @@ class Injector:
 
     # ---- disk, HSM, clock
 
+    def _fill(self, node: SimNode, end: int, steps: int) -> None:
+        """A neighbour fills the disk, at once or slower than the node can step aside."""
+        filling = self._filling[node.id] = object()
+
+        def write(step: int) -> None:
+            if self._filling.get(node.id) is filling:
+                node.space.free = end + (BRIM - end) * (steps - step) // steps
+
+        for step in range(1, steps + 1):
+            self._later((step - 1) * FILL_NS, partial(write, step))
+
     def _restore(self, node: SimNode) -> None:
         """The node dies, the others rest; then it comes back with its old image."""
         if node.id not in self._images:
@@ -434,12 +459,7 @@ class Injector:
 
     def _hsm(self, node: SimNode, *, away: bool) -> None:
         node.hsm_away = away
-
-        def noticed() -> None:
-            if node.hsm_away == away:
-                node.running.set_hsm(working=not away)
-
-        node.soon(HEALTH_NS, noticed)
+        node.hsm.noticed()
 
     def _strobe(self, node: SimNode, ms: int, every_ms: int) -> None:
         node.clock.jump(ms * MS)

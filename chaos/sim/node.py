@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from chaos.sim.clock import SimClock
 from chaos.sim.disk import SimFiles, SimStore
+from chaos.sim.hsm import SimHsm
+from chaos.sim.space import SimSpace
 from chaos.sim.units import CLUSTER, MS
 from cluster.api import HostStopped
 from cluster.boot import boot
@@ -30,6 +32,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WORKER_MS = 5
+STAMP_MS = 4
+SHARE_MS = 1
 NO_SPACE = "the batch could not be committed: no space left on device"
 DISK_FAILED = "the batch could not be committed: input/output error"
 
@@ -64,8 +68,11 @@ class SimNode:
         self.stopped: str | None = None
         self.hsm_away = False
         self.disk_ms: float = world.disk_ms
-        self.stamp_ms: float = 4
-        self.disk_full = False
+        self.stamp_ms: float = STAMP_MS
+        self.share_ms: float = SHARE_MS
+        """One operation with a key."""
+        self.hsm = SimHsm(self)
+        self.space = SimSpace()
         self.disk_fails = False
         self.clock = SimClock(world)
         self.backlog: list[Callable[[], object]] | None = None
@@ -106,17 +113,19 @@ class SimNode:
             self.book = self.world.book
         shape = self.book.shape(self.id)
         state = boot(self.store, self.stamp, shape)
+        self.hsm = SimHsm(self)
         ports = Ports(
             clock=self.clock,
             disk=self,
             store=self.store,
             worker=self,
             network=SimNetwork(self),
-            stamper=SimStamper(self),
-            files=SimFiles(self.files),
+            stamper=self.hsm,
+            files=SimFiles(self.files, self.space),
             random=self.random,
             wake=self.wake,
         )
+        self.space.started()
         self.files.clear()
         self.turn_due = False
         self.pending = None
@@ -198,6 +207,7 @@ class SimNode:
 
     def _tick(self) -> None:
         if self.host is not None:
+            self.space.look(self)
             self.host.on_tick()
             self.soon(self.clock.real_ns(TICK_MS * MS), self._tick)
 
@@ -235,11 +245,12 @@ class SimNode:
 
     def _may_fail(self, batch: Batch) -> None:
         """A commit that fails ends the process; after EIO nobody knows what reached the disk."""
-        if not (self.disk_full or self.disk_fails):
+        full = not self.space.free
+        if not (full or self.disk_fails):
             return
         self.pending = batch if self.disk_fails else None
         self.disk_fails = False
-        raise HostStopped(NO_SPACE if self.disk_full else DISK_FAILED)
+        raise HostStopped(NO_SPACE if full else DISK_FAILED)
 
     def run(self, job: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
         """Long reads: the job sees the store as of now."""
@@ -285,30 +296,10 @@ class SimNetwork:
             data = None
 
         def finish() -> None:
-            if data is not None:
+            fits = data is not None and len(data) <= node.space.free
+            if data is not None and fits:
                 spoil, world.spoil_once = world.spoil_once, None
                 node.files[into] = spoil(data) if spoil else data
-            done(data is not None)
+            done(fits)
 
         node.soon(world.fetch_ms * MS, finish)
-
-
-class SimStamper:
-    """One node's HSM, as far as the host knows it."""
-
-    def __init__(self, node: SimNode) -> None:
-        self.node = node
-
-    def write(self, data: bytes, done: Callable[[bool], None]) -> None:
-        """Replace the stamp, if the HSM is there when it is to be written."""
-        node = self.node
-        node.moment("stamping", data)
-
-        def finish() -> None:
-            if not node.hsm_away:
-                node.stamp = data
-                node.moment("stamp written", data)
-            done(not node.hsm_away)
-            node.moment("stamped", data)
-
-        node.soon(int(node.stamp_ms * MS), finish)

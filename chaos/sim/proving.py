@@ -45,7 +45,7 @@ class Proving:
             command.signature,
         ):
             request.answer(Reply("fail", "proof-rejected", charged="no"))
-        elif request.node.hsm_away:
+        elif not request.node.hsm.healthy:
             request.answer(FULL)
         else:
             request.propose(command, self._decided)
@@ -78,12 +78,15 @@ class Proving:
             code = "proof-rejected" if rejected else "superseded"
             self._request.answer(Reply("fail", code, charged="no"))
             return
-        self._request.answer(
-            Reply(
-                "ok",
-                registration_id=b64u_encode(outcome.grant.registration_id),
-                wrapped=wrapped_name(outcome.grant.sealed),
-                receipt=self._desk.receipt(result, outcome.version),
-                charged="no",
-            )
+        opened = Reply(
+            "ok",
+            registration_id=b64u_encode(outcome.grant.registration_id),
+            wrapped=wrapped_name(outcome.grant.sealed),
+            receipt=self._desk.receipt(result, outcome.version),
+            charged="no",
+        )
+        gone = Reply("info", "hsm-unavailable", charged="no")
+        request = self._request
+        request.node.hsm.use(
+            lambda there: request.answer(opened if there else gone), lambda: not request.over
         )

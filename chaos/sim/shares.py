@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from chaos.sim.node import SimNode
     from chaos.sim.reference import Reference
+    from cluster.api import Give
     from cluster.types import AttemptId, RecordId, RegistrationId
 
 THRESHOLD = 3
@@ -45,25 +46,19 @@ class Shares:
         """The owner signed a proof for this era: one more era may come."""
         self._proven[registration].add(era)
 
-    def gave(
-        self,
-        node: SimNode,
-        seat: int,
-        record_id: RecordId,
-        attempt: AttemptId,
-        registration: RegistrationId,
-        era: int,
-    ) -> None:
-        """The node gives its share, now."""
+    def gave(self, seat: int, attempt: AttemptId, verdict: Give) -> None:
+        """The seat's HSM made the share."""
+        registration, era = verdict.registration_id, verdict.era
         key = (registration, era, attempt)
         if seat in self._seats[key]:
             return
         self._seats[key].add(seat)
-        self._right(node, Charged(record_id, attempt, registration, era))
         self._few(registration, era, attempt, seat)
         self.given.append((Attempt(registration.hex(), era, attempt.hex()), seat))
 
-    def _right(self, node: SimNode, share: Charged) -> None:
+    def right(self, node: SimNode, record_id: RecordId, attempt: AttemptId, verdict: Give) -> None:
+        """The node says that it may give its share, now."""
+        share = Charged(record_id, attempt, verdict.registration_id, verdict.era)
         name = f"attempt {share.attempt_id.hex()[:8]} in era {share.era}"
         where = self._reference.charged.get(share)
         if where is None:

@@ -2,6 +2,7 @@
 
 from chaos.sim import SECOND, Account, World
 from chaos.sim.disk import SimFiles
+from chaos.sim.space import SimSpace
 from cluster.frames import RaftMessages, decode_frame
 from cluster.grace import Grace
 from cluster.limits import MAX_ELECTION_TICKS
@@ -63,5 +64,5 @@ def test_a_snapshot_carries_the_index_that_its_records_are_applied_to_not_the_co
     batch = Batch()
     batch.put("group", group_key(0), encode_row(ahead))
     store.apply(batch)
-    manifest, _ = build(store, SimFiles({}), 0, "out")
+    manifest, _ = build(store, SimFiles({}, SimSpace()), 0, "out")
     assert (manifest.index, manifest.term) == (row.applied, row.applied_term)
