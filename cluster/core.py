@@ -166,6 +166,8 @@ class Core:
     """Run on the loop thread after the present call."""
     hsm: bool = True
     draining: bool = False
+    stopped: bool = False
+    """Nothing is sent or called back any more."""
     room: Room = Room.ENOUGH
     """What the disk has left: SHORT leads nothing, FULL takes no entries."""
     contradicted: dict[ShardId, int] = field(default_factory=dict)

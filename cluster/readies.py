@@ -8,7 +8,6 @@ all leaves in a (term, vote) that the HSM does not know yet (rule b).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.core import LEADER
@@ -18,41 +17,31 @@ from cluster.tables import log_key, log_value
 from cluster.types import Index, NodeId, ShardId, check
 
 if TYPE_CHECKING:
-    from cluster.core import Core, Group
-    from cluster.durability import Durability
-    from cluster.grace import Grace
-    from cluster.hashes import Hashes
-    from cluster.ledger_join import LedgerJoin
-    from cluster.machine import Machine
-    from cluster.proposals import Proposals
-    from cluster.reconcile import Reconcile
-    from cluster.routing import Routing
-    from cluster.sending import SnapshotSender
-    from cluster.staging import SnapshotStager
+    from cluster.core import Group
+    from cluster.parts import Parts
     from cluster.talk import Talk
-    from cluster.watchers import Watchers
     from engines._engines import Ready
 
 NORMAL_ENTRY = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Readies:
     """Whoever takes Readies knows every part of the host."""
 
-    _core: Core
-    _durability: Durability
-    _machine: Machine
-    _hashes: Hashes
-    _proposals: Proposals
-    _routing: Routing
-    _sender: SnapshotSender
-    _stager: SnapshotStager
-    _reconcile: Reconcile
-    _join: LedgerJoin
-    _grace: Grace
-    _watchers: Watchers
-    _talk: Talk
+    def __init__(self, parts: Parts, talk: Talk) -> None:
+        self._core = parts.core
+        self._durability = parts.durability
+        self._machine = parts.machine
+        self._hashes = parts.hashes
+        self._proposals = parts.proposals
+        self._routing = parts.routing
+        self._sender = parts.sender
+        self._stager = parts.stager
+        self._reconcile = parts.reconcile
+        self._join = parts.join
+        self._grace = parts.grace
+        self._watchers = parts.watchers
+        self._talk = talk
 
     def take_all(self, now: int) -> None:
         """Step 5 for every shard that has something, then step 6."""

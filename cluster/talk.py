@@ -38,9 +38,9 @@ from cluster.statehash import encode_hash
 from cluster.types import ShardId
 
 if TYPE_CHECKING:
-    from cluster.core import Core, Peer
+    from cluster.core import Peer
     from cluster.frames import HashPoint, Item, ShardMark
-    from cluster.host import Host
+    from cluster.parts import Parts
     from cluster.types import NodeId
 
 APPEND = 3
@@ -54,11 +54,12 @@ NORMAL_ENTRY = 0
 class Talk:
     """All conversations of one host."""
 
-    def __init__(self, core: Core, host: Host, nonce: bytes, incarnation: int) -> None:
-        self._core = core
-        self._host = host
-        self._hello = Hello(core.shape.cluster_id.bytes, incarnation, nonce)
-        self._incarnation = incarnation
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._core = parts.core
+        self._incarnation = parts.durability.incarnation
+        cluster_id = parts.core.shape.cluster_id.bytes
+        self._hello = Hello(cluster_id, self._incarnation, parts.nonce)
         self._next_beat = 0
         self._next_marks = 0
         self._stepping = False
@@ -190,7 +191,7 @@ class Talk:
                     self._on_hello(peer, item)
                 elif isinstance(item, Welcome):
                     # Heard also from a peer that has not been accepted yet: both ask first.
-                    self._host.gate.welcome(peer.node_id, item)
+                    self._parts.gate.welcome(peer.node_id, item)
                     peer.welcomed = peer.welcomed or item.nonce == self._hello.nonce
                 elif frame.incarnation == peer.incarnation:
                     self._item(peer, item, now)
@@ -208,7 +209,7 @@ class Talk:
             raise FrameError("it belongs to another cluster")
         own = self._core.shape.node_id
         voter = all(own in group.voters for group in self._core.groups)
-        welcome = self._host.memory.hello(peer.node_id, hello, voter=voter)
+        welcome = self._parts.memory.hello(peer.node_id, hello, voter=voter)
         peer.outbox.greet(welcome, 64 + 24 * len(welcome.marks))
         if not welcome.accepted:
             self._core.alarm(
@@ -226,11 +227,11 @@ class Talk:
                 self._raft(peer, item)
             case Forward():
                 self._check_shard(item.shard)
-                self._host.routing.on_forward(peer, item, stepping=self._stepping)
+                self._parts.routing.on_forward(peer, item, stepping=self._stepping)
             case Nack() | Accepted():
-                self._host.routing.on_answer(peer, item)
+                self._parts.routing.on_answer(peer, item)
             case Marks():
-                self._host.memory.merge(peer.node_id, item.marks)
+                self._parts.memory.merge(peer.node_id, item.marks)
             case Hashes():
                 self._on_hashes(peer, item, now)
             case Beat():
@@ -252,11 +253,11 @@ class Talk:
         self, peer: Peer, item: SnapshotProgress | LedgerAsk | LedgerOffer, now: int
     ) -> None:
         if isinstance(item, SnapshotProgress):
-            self._host.sender.progress(peer.node_id, item, now)
+            self._parts.sender.progress(peer.node_id, item, now)
         elif isinstance(item, LedgerAsk):
-            self._host.ledger_giver.asked(peer, ShardId(item.shard), now)
+            self._parts.ledger_giver.asked(peer, ShardId(item.shard), now)
         else:
-            self._host.join.offered(peer, item)
+            self._parts.join.offered(peer, item)
 
     def _check_shard(self, shard: int) -> None:
         if shard >= len(self._core.groups):
@@ -269,8 +270,8 @@ class Talk:
             applied, leads = group.applied, peer.node_id == group.leader
             if leads and point.index == applied:
                 state = encode_hash(self._core.overlay.shards[point.shard].hash)
-                self._host.hashes.reached(ShardId(point.shard), applied, state, now)
-            self._host.hashes.heard(peer.node_id, point, applied, now, from_leader=leads)
+                self._parts.hashes.reached(ShardId(point.shard), applied, state, now)
+            self._parts.hashes.heard(peer.node_id, point, applied, now, from_leader=leads)
 
     def _raft(self, peer: Peer, item: RaftMessages) -> None:
         if not self._stepping:
@@ -296,7 +297,7 @@ class Talk:
                 if entry_kind == NORMAL_ENTRY:
                     check_entry(shard, self._core.shape.shards, data)
         for _, manifest, snapshot in raft.step_frame(peer.node_id, [(shard, message)]):
-            self._host.stager.offered(peer.node_id, self._core.groups[shard], manifest, snapshot)
+            self._parts.stager.offered(peer.node_id, self._core.groups[shard], manifest, snapshot)
 
     def _check_contradicted(self, peer: Peer, shard: ShardId, message: bytes) -> None:
         """A leader's log that lacks what is committed here: somebody forgot what it acknowledged.

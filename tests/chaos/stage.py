@@ -263,7 +263,7 @@ class Stage(World):
         if self._hosts.get(node.id) is not host:
             self._hosts[node.id] = host
             self._given[node.id] = set()
-            host._machine.apply_entry = self._compared(host._machine.apply_entry)
+            host._parts.machine.apply_entry = self._compared(host._parts.machine.apply_entry)
         if moment == "sent":
             self._watch_votes(node.id, what)
         elif moment in ("turned", "durable"):

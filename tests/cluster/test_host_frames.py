@@ -88,7 +88,7 @@ def test_forwarded_commands_that_do_not_belong_in_a_log_are_refused_before_it(wo
 
 
 def hello(world):
-    known = world.nodes[VICTIM].host.memory._known[FORGER]
+    known = world.nodes[VICTIM].host._parts.memory._known[FORGER]
     return Hello(CLUSTER.bytes, known.incarnation, known.nonce)
 
 

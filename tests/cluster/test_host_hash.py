@@ -151,7 +151,7 @@ def test_one_peer_that_names_another_index_to_each_node_stops_none():
     world.run(2)
     lies(world, next(node for node in world.node_ids if node != world.leader()))
     assert [node.id for node in world.alive] == list(world.node_ids)
-    assert not any(node.host.hashes.doubt for node in world.alive)
+    assert not any(node.host._parts.hashes.doubt for node in world.alive)
 
 
 def test_a_leader_that_names_another_index_to_each_node_stops_none():
@@ -190,7 +190,7 @@ def test_a_doubtful_node_is_no_giver():
     world.run(11)
     host = world.nodes[1].host
     point = host.status().groups[0]
-    host.hashes._said.clear()
-    host.hashes.heard(2, HashPoint(0, point.hash_index, BAD), point.applied, world.now)
+    host._parts.hashes._said.clear()
+    host._parts.hashes.heard(2, HashPoint(0, point.hash_index, BAD), point.applied, world.now)
     verdict = host.share_verdict(account.record_id, 1, account.attempt(1))
     assert isinstance(verdict, NotAGiver)

@@ -140,7 +140,7 @@ def test_rows_of_a_later_index_wait_until_the_joiner_has_applied_so_much(world, 
     refuse_rows(world, none=True)
     world.run(30)
     assert not groups(world, new)[0].ledger_complete
-    joining = node.host.join._shards[0]
+    joining = node.host._parts.join._shards[0]
     assert len(joining.said) == 3
     assert (
         max(said.index for said in joining.said.values())
@@ -157,7 +157,7 @@ def test_a_snapshot_between_reading_and_merging_begins_the_merge_anew(world, acc
     monkeypatch.setattr("cluster.compaction.LOG_CUT_ENTRIES", 20)
     monkeypatch.setattr("cluster.compaction.LOG_KEEP_ENTRIES", 5)
     new = join(world, 4)
-    join_ = world.nodes[new].host.join
+    join_ = world.nodes[new].host._parts.join
     world.until(lambda: not join_._shards or join_._shards[0].merging, seconds=20)
     assert join_._shards
     begun = join_._shards[0].begun
@@ -189,11 +189,11 @@ def test_a_snapshot_that_was_read_before_the_merge_does_not_undo_it(world, accou
     world.applied(1, account.charge(2))
     busy(world, 1)
     world.heal()
-    stages = joiner.host.stager._stages
+    stages = joiner.host._parts.stager._stages
     world.until(lambda: 0 in stages and stages[0].parsed is not None, seconds=20)
     joiner.disk_ms = 8_000  # the merge comes while the snapshot is written
     refuse_rows(world, none=True)
-    world.until(lambda: not joiner.host.join._shards, seconds=30)
+    world.until(lambda: not joiner.host._parts.join._shards, seconds=30)
     joiner.disk_ms = 4
     finish(world)
     assert set(row_of(world, new, account).ids) == {account.attempt(1), account.attempt(2), lost}
@@ -268,7 +268,7 @@ def test_an_offer_that_was_not_asked_for_is_not_fetched(world, account):
     world.refuse_file = lambda node, name: bool(fetched.append((node, name))) or True
     incarnation = world.nodes[5].host.status().incarnation
     offers = [LedgerOffer(0, f"out-ledger-0-{n}", 1, 1, bytes(32)) for n in range(3)]
-    asked = {asked.node for asked in world.nodes[new].host.join._shards[0].asked.values()}
+    asked = {asked.node for asked in world.nodes[new].host._parts.join._shards[0].asked.values()}
     assert 5 not in asked
     frame = encode_frame(Frame(incarnation, offers))
     world.nodes[new].guard(world.nodes[new].host.on_frame, 5, frame)

@@ -8,10 +8,13 @@ from chaos.sim.book import Book
 from cluster.api import NotAGiver, Unknown
 from cluster.boot import BootRefused
 from cluster.commands import Barrier
+from cluster.elections import slot_ticks
 from cluster.frames import HashPoint
 from cluster.hashes import Hashes
 from cluster.leading import Offered
+from cluster.limits import MIN_ELECTION_TICKS
 from cluster.stamp import enrolment
+from cluster.types import Seat
 from engines._engines import encode_conf_change
 
 
@@ -140,6 +143,22 @@ def test_a_leader_with_the_old_book_hands_its_shards_to_one_with_the_new(world):
     for shard in (0, 1):
         world.until(lambda s=shard: new in groups(world, 3)[s].voters, seconds=60)
     assert all(group.role != "leader" for group in groups(world, 5))
+
+
+def test_a_node_with_the_old_book_lets_others_stand_first(world):
+    """It would win, not reach the new member, and hand over: two elections where one is enough."""
+    world.nodes[4].crash()
+    lead(world, 3)
+    new = world.replace(4, tell=(1, 2, 3))
+    world.nodes[new].start()
+    for shard in (0, 1):
+        world.until(lambda s=shard: new in groups(world, 3)[s].voters, seconds=60)
+    heirs = [1, 2, 3] * 4
+    while slot_ticks(Seat(5), 0, groups(world, 3)[0].term) != MIN_ELECTION_TICKS:
+        lead(world, heirs.pop())  # until the term gives node 5 the first slot
+    world.nodes[world.leader(0)].crash()
+    world.until(lambda: world.leader(0) is not None)
+    assert world.leader(0) in (1, 2, 3, new)
 
 
 def test_nobody_is_removed_while_that_would_cost_the_quorum(world):
@@ -385,13 +404,13 @@ def test_what_is_refused_to_a_retired_node_says_nothing_of_our_own_command(world
     host = world.nodes[1].host
     heard = []
     host.propose(Barrier(), timeout_s=8.0, done=heard.append, shard=0)
-    command = next(iter(host._proposals._open.values()))
+    command = next(iter(host._parts.proposals._open.values()))
     world.until(lambda: command.sends == 1, seconds=1)
     assert command.outstanding == {1: 4}
     world.nodes[4].crash()
     world.partition((1,), (2, 3, 5))
     world.replace(4)
-    host.routing._refuse(0, "dropped", [Offered(4, 1, command.seq, 1, command.data)])
+    host._parts.routing._refuse(0, "dropped", [Offered(4, 1, command.seq, 1, command.data)])
     world.until(lambda: heard, seconds=20)
     assert isinstance(heard[0], Unknown), "node 4 may have it in its log"
 
@@ -460,7 +479,7 @@ def test_no_share_while_the_merged_ledger_is_not_on_disk(world):
     new = join(world, 4)
     node = world.nodes[new]
     group = node.host._core.groups[0]
-    world.until(lambda: node.host.join._shards[0].merged is not None, seconds=20)
+    world.until(lambda: node.host._parts.join._shards[0].merged is not None, seconds=20)
     node.disk_ms = 20_000
     world.until(lambda: group.ledger, seconds=5)
     world.run(10)

@@ -281,10 +281,12 @@ def test_marks_from_the_time_without_a_link_are_told_when_it_is_back():
     world.applied(leader, account.charge(1))
     world.run(1)
     mark = node.host._core.groups[0].mark
-    assert away.host.memory._known[node.id].marks[0] != mark
+    assert away.host._parts.memory._known[node.id].marks[0] != mark
     world.heal()
     world.run(0.2)
-    assert away.host.memory._known[node.id].marks[0] == mark == node.host._core.groups[0].mark
+    assert (
+        away.host._parts.memory._known[node.id].marks[0] == mark == node.host._core.groups[0].mark
+    )
 
 
 def test_two_nodes_rolled_back_at_once_are_both_refused_and_three_go_on():
