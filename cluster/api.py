@@ -224,8 +224,8 @@ class PeerReport(Struct, frozen=True):
     last_contact_ms: float | None
     hsm: bool
     share_giver_shards: int
-    draining: bool
-    """It leads nothing: on its way out, short of disk space, or its disk is slow."""
+    leads_nothing: bool
+    """If it can help it: on its way out, short of disk space, or its disk is slow."""
 
 
 class Counters(Struct):

@@ -133,7 +133,8 @@ class Peer:
         self.rtt_ns: int | None = None
         self.beat_at: int | None = None
         self.hsm = False
-        self.draining = False
+        self.leads_nothing = False
+        """Its last beat says so, for whatever reason."""
         self.giver = b""
         self.ledger = b""
 

@@ -136,8 +136,8 @@ class Beat(Struct, frozen=True, array_like=True, tag=9, forbid_unknown_fields=Tr
     sent_ns: U64
     """The sender's own clock; comes back in Pong."""
     hsm: bool
-    draining: bool
-    """It leads nothing: on its way out, short of disk space, or its disk is slow."""
+    leads_nothing: bool
+    """If it can help it: on its way out, short of disk space, or its disk is slow."""
     giver: Annotated[bytes, Meta(max_length=32)]
     """Bit shard%8 of byte shard//8: share-giver of that shard."""
     ledger: Annotated[bytes, Meta(max_length=32)] = b""

@@ -68,7 +68,7 @@ class Leadership:
         willing = {
             peer.node_id
             for peer in self._core.peers.values()
-            if peer.connected and peer.hsm and not peer.draining
+            if peer.connected and peer.hsm and not peer.leads_nothing
         }
         for group in led:
             status = self._core.raft.status(group.shard)
@@ -97,4 +97,4 @@ class Leadership:
     def _healthy(self, group: Group, node: NodeId, now: int) -> bool:
         peer = self._core.peers[node]
         long_enough = peer.connected and now - peer.connected_since >= SPREAD_HEALTHY_NS
-        return long_enough and not peer.draining and heard_giver(self._core, peer, group.shard, now)
+        return long_enough and not peer.leads_nothing and heard_giver(self._core, peer, group.shard, now)

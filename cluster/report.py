@@ -90,5 +90,5 @@ def _peer(core: Core, peer: Peer, now: int) -> PeerReport:
         last_contact_ms=None if peer.last_contact is None else (now - peer.last_contact) / MS,
         hsm=fresh and peer.hsm,
         share_giver_shards=shards,
-        draining=peer.draining,
+        leads_nothing=peer.leads_nothing,
     )

@@ -236,7 +236,7 @@ class Talk:
                 self._on_hashes(peer, item, now)
             case Beat():
                 peer.beat_at = now
-                peer.hsm, peer.draining = item.hsm, item.draining
+                peer.hsm, peer.leads_nothing = item.hsm, item.leads_nothing
                 peer.giver, peer.ledger = item.giver, item.ledger
                 peer.outbox.add(Pong(item.sent_ns))
             case Pong():
