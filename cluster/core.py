@@ -133,6 +133,8 @@ class Peer:
         self.rtt_ns: int | None = None
         self.beat_at: int | None = None
         self.hsm = False
+        self.revision = 0
+        """Of the book that it follows, as its last beat says."""
         self.leads_nothing = False
         """Its last beat says so, for whatever reason."""
         self.giver = b""
@@ -192,10 +194,12 @@ class Core:
         known = self.contradicted.items()
         return [shard for shard, commit in known if self.groups[shard].commit <= commit]
 
-    @property
-    def outdated(self) -> bool:
-        """A shard has seen a newer book than this node's: who leads by it, leaves members out."""
-        return any(group.revision > self.shape.revision for group in self.groups)
+    def outdated(self, group: Group) -> bool:
+        """The shard has seen a newer book than this node's: who leads by it, leaves members out.
+
+        By shard: the revision is an owned leader's word, and it must not reach other shards.
+        """
+        return group.revision > self.shape.revision
 
     @property
     def aside(self) -> bool:

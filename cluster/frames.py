@@ -142,6 +142,8 @@ class Beat(Struct, frozen=True, array_like=True, tag=9, forbid_unknown_fields=Tr
     """Bit shard%8 of byte shard//8: share-giver of that shard."""
     ledger: Annotated[bytes, Meta(max_length=32)] = b""
     """Likewise: the sender's ledger of that shard is complete."""
+    revision: U64 = 0
+    """Of the cluster.json that the sender follows."""
 
 
 class Pong(Struct, frozen=True, array_like=True, tag=10, forbid_unknown_fields=True):

@@ -45,11 +45,13 @@ class Leadership:
         """Once a tick."""
         if self._drain_until is not None:
             self._drain(now)
-        elif self._core.aside or self._core.outdated:
+        elif self._core.aside:
             self._hand_over(self._led())
-        elif now >= self._next_spread:
-            self._next_spread = now + SPREAD_PERIOD_NS
-            self._spread(now)
+        else:
+            self._hand_over([group for group in self._led() if self._core.outdated(group)])
+            if now >= self._next_spread:
+                self._next_spread = now + SPREAD_PERIOD_NS
+                self._spread(now)
 
     def _drain(self, now: int) -> None:
         led = self._led()
@@ -65,17 +67,27 @@ class Leadership:
 
     def _hand_over(self, led: list[Group]) -> None:
         """Ask the best willing voter of each group to lead it; nothing where there is none."""
-        willing = {
-            peer.node_id
-            for peer in self._core.peers.values()
-            if peer.connected and peer.hsm and not peer.leads_nothing
-        }
         for group in led:
             status = self._core.raft.status(group.shard)
             if not status.transferring_to:
-                heir = best_heir(status, self._core.shape.node_id, willing)
+                heir = best_heir(status, self._core.shape.node_id, self._willing(group))
                 if heir is not None:
                     self._core.raft.transfer_leader(group.shard, heir)
+
+    def _willing(self, group: Group) -> set[NodeId]:
+        """Who would lead the shard, by a book as new as the one that its members came by.
+
+        Where that is newer than this node's own, it may be a lie: then nobody has it, and the
+        shard stays, unless this node must be rid of it.
+        """
+        needed = group.revision
+        if self._core.aside:
+            needed = min(needed, self._core.shape.revision)
+        return {
+            peer.node_id
+            for peer in self._core.peers.values()
+            if peer.connected and peer.hsm and not peer.leads_nothing and peer.revision >= needed
+        }
 
     def _spread(self, now: int) -> None:
         for group in self._core.groups:
@@ -97,4 +109,5 @@ class Leadership:
     def _healthy(self, group: Group, node: NodeId, now: int) -> bool:
         peer = self._core.peers[node]
         long_enough = peer.connected and now - peer.connected_since >= SPREAD_HEALTHY_NS
-        return long_enough and not peer.leads_nothing and heard_giver(self._core, peer, group.shard, now)
+        willing = not peer.leads_nothing and peer.revision >= group.revision
+        return long_enough and willing and heard_giver(self._core, peer, group.shard, now)

@@ -103,7 +103,8 @@ class Reconcile:
             caught_up = state != SNAPSHOT and matched + LEARNER_LAG_ENTRIES >= group.last_index
             if node not in group.learners or node not in alive or peer is None:
                 continue
-            able = peer.hsm and not peer.leads_nothing and peer.has_ledger(group.shard)
+            willing = not peer.leads_nothing and peer.revision >= group.revision
+            able = peer.hsm and willing and peer.has_ledger(group.shard)
             if caught_up and able:
                 fit.add(node)
         return fit

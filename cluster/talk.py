@@ -109,7 +109,7 @@ class Talk:
             return
         self._next_beat = now + BEAT_NS
         core = self._core
-        beat = Beat(now, core.hsm, core.aside or core.outdated, giver, ledger)
+        beat = Beat(now, core.hsm, core.aside, giver, ledger, core.shape.revision)
         for peer in self._core.peers.values():
             if peer.connected:
                 if not peer.welcomed:
@@ -238,6 +238,7 @@ class Talk:
                 peer.beat_at = now
                 peer.hsm, peer.leads_nothing = item.hsm, item.leads_nothing
                 peer.giver, peer.ledger = item.giver, item.ledger
+                peer.revision = item.revision
                 peer.outbox.add(Pong(item.sent_ns))
             case Pong():
                 peer.rtt_ns = max(0, now - item.sent_ns)

@@ -92,7 +92,7 @@ class Ticking:
         self.hold()
         core.raft.tick_all()
         for group in core.groups:
-            aside = core.aside or core.outdated
+            aside = core.aside or core.outdated(group)
             reluctant = aside or not core.hsm or group.stamped != group.durable
             self._parts.slots.apply(group.shard, group.term, reluctant=reluctant)
 

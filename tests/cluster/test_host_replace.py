@@ -16,6 +16,7 @@ from cluster.limits import MIN_ELECTION_TICKS
 from cluster.stamp import enrolment
 from cluster.types import Seat
 from engines._engines import encode_conf_change
+from engines.encoding import u64
 
 
 @pytest.fixture
@@ -159,6 +160,26 @@ def test_a_node_with_the_old_book_lets_others_stand_first(world):
     world.nodes[world.leader(0)].crash()
     world.until(lambda: world.leader(0) is not None)
     assert world.leader(0) in (1, 2, 3, new)
+
+
+def test_a_forged_revision_holds_up_the_members_of_its_shard_and_nothing_else(world):
+    """No book is so new: nobody is asked to lead instead, and other shards go on as before."""
+    lead(world, 3)
+    for kind in (2, 1):  # learner 9 comes, and goes again
+        data = encode_conf_change([(kind, 9)], u64(2**40))
+        index = world.nodes[3].host._core.raft.propose_conf_change(1, data)[1]
+        world.nodes[3].wake()
+        world.until(lambda i=index: all(groups(world, n)[1].applied >= i for n in world.node_ids))
+    assert groups(world, 3)[1].revision == 2**40
+    new = join(world, 4)
+    world.until(lambda: new in groups(world, 3)[0].voters, seconds=60)
+    assert groups(world, 3)[1].voters == (1, 2, 3, 4, 5)
+    terms = [group.term for group in groups(world, 3)]
+    world.run(5)
+    assert [group.term for group in groups(world, 3)] == terms
+    assert all(world.leader(shard) == 3 for shard in (0, 1))
+    world.nodes[3].host.drain(lambda: None)
+    world.until(lambda: all(world.leader(shard) in (1, 2, 5, new) for shard in (0, 1)), seconds=5)
 
 
 def test_nobody_is_removed_while_that_would_cost_the_quorum(world):
