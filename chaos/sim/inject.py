@@ -15,11 +15,9 @@ honest:
 - disk-fails: the commit ends the process, as `cluster.disk` does; it is started again a second
   later, and the batch is there whole or not.
 - hsm-gone, hsm-slow: stamps, shares and unsealing alike, also in the midst of one (`SimHsm`).
-- disk-restored: an image of before, under the HSM's stamp of now, once the others have rested for
-  some seconds: whoever remembers the node is there. While they are away (one old disk, and those
-  that hold what it once acknowledged cut off) no memory can help, and acknowledged entries are
-  lost: that is beyond what the vault promises, so it is not done. byte-flipped: the real MACs and
-  table sums of `cluster.store_format` must find it; both leave a node that has to be replaced.
+- disk-restored: an image of before, under the HSM's stamp of now; what is demanded of it, and what
+  is not done, says `chaos.sim.old_disk`. byte-flipped: the real MACs and table sums of
+  `cluster.store_format` must find it. Both leave a node that has to be replaced.
 - clock: the monotonic clock jumps forwards or runs at another rate; a strobe is jumps with a slow
   clock between them.
 """
@@ -33,17 +31,14 @@ from typing import TYPE_CHECKING, Final, assert_never
 from chaos import faults as f
 from chaos.sim.disk import flipped_byte_is_found
 from chaos.sim.node import DISK_FAILED, NO_SPACE, SHARE_MS, STAMP_MS, Killed, Moment
+from chaos.sim.old_disk import OldDisks
 from chaos.sim.space import BRIM, LEVELS, TOTAL
 from chaos.sim.units import MS, SECOND
 from cluster.boot import BootRefused
-from cluster.stamp import decode_stamp
-from cluster.tables import META_IDENTITY, decode_group, decode_identity, group_key
-from cluster.types import ShardId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from chaos.sim.disk import SimStore
     from chaos.sim.guard import Guard
     from chaos.sim.node import SimNode
     from chaos.sim.trace import Trace
@@ -56,7 +51,6 @@ STALL_S: Final = 2.5
 MAJORITY: Final = 3
 ARMED_NS: Final = 400 * MS
 """A kill that waits for its moment strikes then at the latest."""
-LULL_NS: Final = 6 * SECOND
 POLL_NS: Final = 500 * MS
 """A process that waits for room looks so often."""
 FILL_NS: Final = 40 * MS
@@ -94,8 +88,7 @@ class Injector:
         self._armed: dict[NodeId, tuple[Moment, int]] = {}
         self._down: set[NodeId] = set()
         """Killed on purpose: nobody starts them before their `Start`."""
-        self._images: dict[NodeId, SimStore] = {}
-        self._restored: set[NodeId] = set()
+        self._old = OldDisks(world, self, broken)
         self.lost: set[NodeId] = set()
         """Refused for good: only a replacement helps."""
         self._cut: set[Pair] = set()
@@ -113,7 +106,7 @@ class Injector:
         self.refusals = 0
         self.replacements = 0
         self.calm = False
-        self._lull = 0
+        self._lull = self._lull_began = 0
         """Until then no fault is done: an old disk comes back."""
         world.moments.append(self._moment)
         world.lives.append(self._life)
@@ -131,7 +124,8 @@ class Injector:
 
     def do(self, fault: f.Fault, salt: int) -> None:
         """Do it now; `salt` makes what is left to chance the fault's own."""
-        if self._world.now < self._lull and not isinstance(fault, f.Heal):
+        together = isinstance(fault, f.DiskRestored) and self._world.now == self._lull_began
+        if self._world.now < self._lull and not (together or isinstance(fault, f.Heal)):
             self._world.at(self._lull - self._world.now, partial(self._postponed, fault, salt))
             return
         rng = random.Random(f"{self._world.seed}/{salt}/{fault}")  # noqa: S311
@@ -212,9 +206,9 @@ class Injector:
             case f.DiskFails():
                 node.disk_fails = True
             case f.DiskCopied():
-                self._images[node.id] = node.store.copy()
+                self._old.copied(node)
             case f.DiskRestored():
-                self._restore(node)
+                self._old.restore(node)
             case f.ByteFlipped(where=where):
                 self._flip(node, where)
             case _:
@@ -322,6 +316,8 @@ class Injector:
         gone = self._world.nodes.get(node.id) is not node
         if node.up or gone or node.id in self.lost or node.id in self._down:
             return
+        if node.id in self._old.coming:
+            return
         if node.space.too_little:
             self._trace.say(node.id, "waits for room")
             return
@@ -337,7 +333,7 @@ class Injector:
         self.refusals += 1
         self.lost.add(node.id)
         self._trace.say(node.id, f"refused: {why}")
-        if node.id not in self._restored:
+        if node.id not in self._old.restored:
             self._broken(f"good-disk-refused: node {node.id}: {why}")
 
     def _life(self, node: SimNode, what: str) -> None:
@@ -346,7 +342,7 @@ class Injector:
             return
         if node.stopped in (NO_SPACE, DISK_FAILED):
             self._world.at(SUPERVISOR_NS, partial(self._start, node))
-        elif node.id in self._restored:
+        elif node.id in self._old.restored:
             self._refused(node, node.stopped)
         elif self._world.nodes.get(node.id) is node:
             self._broken(f"stopped: node {node.id}: {node.stopped}")
@@ -423,29 +419,15 @@ class Injector:
         for step in range(1, steps + 1):
             self._later((step - 1) * FILL_NS, partial(write, step))
 
-    def _restore(self, node: SimNode) -> None:
-        """The node dies, the others rest; then it comes back with its old image."""
-        if node.id not in self._images:
-            return
+    def lull(self, length_ns: int) -> None:
+        """Every fault ends, and none is done for so long."""
         self._rest()
-        self._lull = self._world.now + LULL_NS
-        self._down.add(node.id)
-        if node.up:
-            node.crash()
-        self._world.at(LULL_NS // 2, partial(self._old_disk, node))
+        self._lull, self._lull_began = self._world.now + length_ns, self._world.now
 
-    def _old_disk(self, node: SimNode) -> None:
-        if self.calm or node.up or self._world.nodes.get(node.id) is not node:
-            return
-        image = self._images[node.id]
-        self._world.ghosts.setdefault(node.id, []).append(node.store)
-        node.store = image.copy()
-        self._restored.add(node.id)
-        self._down.discard(node.id)
+    def old_disk(self, node: SimNode) -> None:
+        """Another disk is in the machine: it is started from that."""
         self._guard.restored(node.id)
         self._start(node)
-        if node.host is not None and _is_behind(image, node.stamp):
-            self._broken(f"old-disk-started: node {node.id}: its HSM knows a later one")
 
     def _flip(self, node: SimNode, where: float) -> None:
         if node.up:
@@ -507,20 +489,3 @@ class Injector:
                 self._new = None
                 return False
         return True
-
-
-def _is_behind(image: SimStore, stamp: bytes) -> bool:
-    """The HSM was told of a later (term, vote), applied index or start than the disk has."""
-    known = decode_stamp(stamp)
-    identity = image.get("meta", META_IDENTITY)
-    if identity is None or decode_identity(identity).incarnation < known.incarnation:
-        return True
-    for shard, stamped in enumerate(known.shards):
-        stored = image.get("group", group_key(ShardId(shard)))
-        if stored is None:
-            return True
-        row = decode_group(stored)
-        changed = stamped.term == row.term and stamped.vote not in (0, row.vote)
-        if row.term < stamped.term or changed or row.applied < stamped.applied:
-            return True
-    return False

@@ -254,11 +254,12 @@ class _Drawer:
         self._add(at, f.DiskFails(self._node()))
 
     def _copied(self, at: int) -> None:
-        node = self._spoilt()
-        if node is not None:
+        age = self._rng.choice([0, 60, self._while(), self._while(), self._while()])
+        nodes = [self._spoilt() for _ in range(self._rng.choice([1, 2]))]
+        for node in filter(None, nodes):
             self._add(at, f.DiskCopied(node))
-            self._add(at + self._while(), f.DiskRestored(node))
-            self._add(at + 8_000, f.Replace(node))
+            self._add(at + age, f.DiskRestored(node))
+            self._add(at + age + 8_000, f.Replace(node))
 
     def _flipped(self, at: int) -> None:
         node = self._spoilt()

@@ -16,8 +16,11 @@ from chaos.sim.shares import Shares
 from chaos.sim.space import TOTAL
 from chaos.sim.trace import Trace
 from chaos.sim.units import CLUSTER, MS, SECOND
+from cluster.marks import Gate
 from cluster.record import Rules
 from cluster.room import FULL_BYTES, SHORT_BYTES, Room
+from cluster.talk import Talk
+from cluster.types import ShardId
 
 SALT = 7
 
@@ -141,3 +144,42 @@ def test_an_hsm_that_goes_while_it_evaluates_gives_nothing_and_the_guess_stays_c
     bench.world.until(lambda: again, 10)
     assert (again[0].phase, again[0].charged) == ("ok", "no")
     assert bench.world.now < 60 * SECOND
+
+
+def aged(bench, *nodes):
+    """An image of each, and then something that they acknowledge and the image lacks."""
+    bench.do(*(f.DiskCopied(node) for node in nodes))
+    replies = bench.guess(bench.world.nodes[bench.world.leader()])
+    bench.world.until(lambda: replies, 5)
+    bench.world.run(0.2)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_old_disk_that_somebody_remembers_is_refused_however_soon_it_comes_back(bench, count):
+    nodes = [n for n in bench.world.node_ids if n != bench.world.leader()][:count]
+    aged(bench, *nodes)
+    bench.do(*(f.DiskRestored(node) for node in nodes))
+    bench.world.until(lambda: bench.injector.lost == set(nodes), 5)
+    assert all("rolled back" in bench.world.nodes[node].stopped for node in nodes)
+
+
+def test_an_image_of_this_very_moment_comes_back_and_nothing_is_lost(bench):
+    nodes = bench.world.node_ids[:2]
+    faults = [make(node) for make in (f.DiskCopied, f.DiskRestored) for node in nodes]
+    bench.do(*faults)
+    world = bench.world
+    world.until(lambda: len(world.alive) == 5 and world.led() and world.settled(), 20)
+    world.until(lambda: len(world.nodes[nodes[0]].running.share_givers(ShardId(0))) == 5, 10)
+    replies = bench.guess(world.nodes[nodes[0]])
+    world.until(lambda: replies, 10)
+    assert replies[0].phase == "ok"
+
+
+def test_an_old_disk_that_is_let_in_is_noticed(monkeypatch):
+    bench = Bench()
+    aged(bench, bench.follower.id)
+    monkeypatch.setattr(Gate, "_check", lambda *_: None)
+    monkeypatch.setattr(Talk, "_raft", lambda *_: None)  # nor does rule (d) stop it
+    bench.do(f.DiskRestored(bench.follower.id))
+    bench.world.run(5)
+    assert any(each.startswith("old-disk-runs") for each in bench.broken)
