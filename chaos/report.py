@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from chaos.witness import Testimony
 
 SHOWN_VIOLATIONS: Final = 40
+SHOWN_LINE: Final = 400
+"""Characters of a node's last line: enough for the step that it names."""
 
 
 class Done(Struct, frozen=True):
@@ -143,7 +145,7 @@ def as_text(report: Report) -> str:
         lines += ["", "  nodes that ended by themselves:"]
         lines += [
             f"    node {death.node}, exit code {death.exit_code}, "
-            f"{death.excused_by or 'UNEXPLAINED'}: {death.line[:200]}"
+            f"{death.excused_by or 'UNEXPLAINED'}: {death.line[:SHOWN_LINE]}"
             for death in report.deaths
         ]
     lines += ["", "  what was done:"]

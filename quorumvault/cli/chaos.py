@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from quorumvault.cli import chaos_run
+from quorumvault.cli.chaos_run import Output, check_writable
 from quorumvault.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from chaos.sim.plan import Plan
     from chaos.sim.run import Verdict
     from chaos.sim.totals import Totals
 
@@ -24,6 +26,8 @@ app.command("run")(chaos_run.run)
 app.command("list")(chaos_run.list_scenarios)
 
 TRACE_LINES = 60
+PHASES = {"ok": "done", "fail": "refused", "info": "unknown"}
+"""How an operation ended, as the page of `chaos run` says it."""
 LINE_S = 30.0
 """Between two lines of progress where nothing can be written over: in a log file."""
 
@@ -38,7 +42,9 @@ def sim(
     *,
     seeds: Annotated[
         str | None,
-        typer.Option("--seeds", help="A..B, A.. or A. Without it: a random start, printed."),
+        typer.Option(
+            "--seeds", help="A..B, A.. (until Ctrl-C) or A. Without it: a random start, printed."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="Processes at once.")] = 1,
     seconds: Annotated[
@@ -46,7 +52,9 @@ def sim(
     ] = 20.0,
     cpu_minutes: Annotated[
         float | None,
-        typer.Option("--cpu-minutes", help="End after so much CPU time, or after the last seed."),
+        typer.Option(
+            "--cpu-minutes", min=0, help="End after so much CPU time, or after the last seed."
+        ),
     ] = None,
     shards: Annotated[int, typer.Option("--shards", min=1, max=16)] = 2,
     faults: Annotated[
@@ -61,7 +69,7 @@ def sim(
     keep: Annotated[
         Path, typer.Option("--keep", help="Directory for the plan of a failure.")
     ] = Path(),
-    output: Annotated[str, typer.Option("-o", "--output", help="text or json")] = "text",
+    output: Annotated[Output, typer.Option("-o", "--output", help="text or json.")] = Output.TEXT,
 ) -> None:
     """Run seeded clusters under virtual time, faults and clients; every rule is checked throughout.
 
@@ -69,22 +77,31 @@ def sim(
     the seed, the rule, a minimised plan and the last lines of its trace are told.
     """
     from chaos.sim.many import random_start, run_many  # noqa: PLC0415 - heavy
-    from chaos.sim.plan import Settings, from_json  # noqa: PLC0415 - heavy
+    from chaos.sim.plan import Settings  # noqa: PLC0415 - heavy
     from chaos.sim.run import run_plan  # noqa: PLC0415 - heavy
     from chaos.sim.shrink import shrink  # noqa: PLC0415 - heavy
 
+    check_writable(report)
+    if not keep.is_dir():
+        raise Failure(f"--keep {keep}: no such folder; create it first", Exit.USAGE)
     if schedule is not None:
-        verdict = run_plan(from_json(schedule.read_bytes()))
+        if seeds or cpu_minutes or faults:
+            raise Failure(
+                "--schedule holds a whole run: leave out --seeds, --cpu-minutes and --faults",
+                Exit.USAGE,
+            )
+        verdict = run_plan(_kept(schedule))
         _say(f"plan of seed {verdict.plan.seed}, trace {verdict.trace_hash}")
         _end(verdict.totals, [verdict] if verdict.broken else [], report, output)
         return
     if seeds is None:
         seeds = f"{random_start()}.." if cpu_minutes else f"{random_start()}"
     settings = Settings(seconds=seconds, shards=shards, kinds=_kinds(faults))
+    numbers = _seeds(seeds)
     _say(f"seeds {seeds}, {seconds:g} virtual seconds of load each, {shards} shards")
     with _Progress() as progress:
         totals, failures = run_many(
-            _seeds(seeds),
+            numbers,
             settings,
             jobs=jobs,
             cpu_seconds=None if cpu_minutes is None else cpu_minutes * 60,
@@ -103,9 +120,28 @@ def _seeds(text: str) -> Iterator[int]:
         stop = int(last) if last else (None if dots else start)
     except ValueError as error:
         raise Failure(f"--seeds {text}: write A..B, A.. or A", Exit.USAGE) from error
+    if start < 0 or (stop is not None and stop < start):
+        raise Failure(f"--seeds {text}: no seeds; from 0 on, the smaller one first", Exit.USAGE)
     if stop is None:
         return itertools.count(start)
     return iter(range(start, stop + 1))
+
+
+def _kept(path: Path) -> Plan:
+    """A plan that a failure left."""
+    import msgspec  # noqa: PLC0415 - heavy
+
+    from chaos.sim.plan import from_json  # noqa: PLC0415 - heavy
+
+    try:
+        return from_json(path.read_bytes())
+    except OSError as error:
+        raise Failure(f"--schedule {path}: {error.strerror}", Exit.USAGE) from error
+    except msgspec.DecodeError as error:
+        raise Failure(
+            f"--schedule {path}: not a plan that this version of `chaos sim` kept: {error}",
+            Exit.USAGE,
+        ) from error
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -156,7 +192,7 @@ def _end(
     totals: Totals,
     failures: list[Verdict],
     report: Path | None,
-    output: str,
+    output: Output,
     keep: Path | None = None,
 ) -> None:
     """Totals to stdout, failures to stderr and into files."""
@@ -171,7 +207,8 @@ def _end(
     data = msgspec.json.format(msgspec.json.encode(told), indent=2)
     if report is not None:
         report.write_bytes(data + b"\n")
-    sys.stdout.write(data.decode() + "\n" if output == "json" else _words(totals))
+    text = data.decode() + "\n" if output is Output.JSON else _words(totals, failures)
+    sys.stdout.write(text)
     for failure in failures:
         plan = failure.plan
         if keep is not None:
@@ -187,9 +224,10 @@ def _end(
         raise typer.Exit(Exit.UNEXPECTED)
 
 
-def _words(totals: Totals) -> str:
+def _words(totals: Totals, failures: list[Verdict]) -> str:
     """The totals for people."""
     lines = [
+        f"{len(failures)} seeds broke a rule" if failures else "no rule was broken",
         (
             f"{totals.seeds} seeds, {totals.cluster_seconds:,.0f} cluster-seconds in"
             f" {totals.cpu_seconds:,.0f} CPU-seconds ({totals.speed:.0f} each)"
@@ -204,10 +242,21 @@ def _words(totals: Totals) -> str:
             f" {totals.replacements:,} nodes replaced"
         ),
         "faults: " + ", ".join(f"{name} {n:,}" for name, n in sorted(totals.faults.items())),
-        "operations: "
-        + ", ".join(f"{name} {n:,}" for name, n in sorted(totals.operations.items())),
+        "operations:",
     ]
+    by_operation: dict[str, list[str]] = {}
+    for name, count in sorted(totals.operations.items(), key=_done_first):
+        operation, _, how = name.partition(" ")
+        phase, _, code = how.partition(" ")
+        words = f"{PHASES.get(phase, phase)} {code}".strip()
+        by_operation.setdefault(operation, []).append(f"{words} {count:,}")
+    lines += [f"  {name:<9} {', '.join(counts)}" for name, counts in by_operation.items()]
     return "\n".join(lines) + "\n"
+
+
+def _done_first(item: tuple[str, int]) -> tuple[str, int, str]:
+    operation, phase, *code = item[0].split(" ", 2)
+    return operation, list(PHASES).index(phase) if phase in PHASES else len(PHASES), "".join(code)
 
 
 def _say(text: str) -> None:

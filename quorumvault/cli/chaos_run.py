@@ -36,6 +36,21 @@ class Output(StrEnum):
     JSON = "json"
 
 
+def check_writable(path: Path | None) -> None:
+    """Refuse a file that could not be written after a long run.
+
+    Raises:
+        Failure: its folder does not exist, or it is a folder itself.
+
+    """
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        raise Failure(f"{path}: its folder does not exist; create it first", Exit.USAGE)
+    if path.is_dir():
+        raise Failure(f"{path} is a folder; name a file", Exit.USAGE)
+
+
 def list_scenarios() -> None:
     """Show the named scenarios of `chaos run`."""
     from chaos.scenarios import SCENARIOS  # noqa: PLC0415 - heavy
@@ -76,30 +91,37 @@ def run(
 ) -> None:
     """Run clients against five real nodes, do the faults, heal, and judge; 1 on a violation.
 
-    Without --root the vault's files are removed when no rule was broken, and kept otherwise.
+    Without --root the vault's files are removed, except when a rule was broken or the run failed.
     """
-    if (scenario is None) is not drawn:
-        raise Failure("say either --scenario NAME or --random", Exit.USAGE)
-    if root is not None and root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise Failure(f"{root} is not an empty folder: --root needs a new one", Exit.CONFLICT)
-    for path in (history, report):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise Failure(f"{path}: its folder does not exist; create it first", Exit.USAGE)
+    _check(scenario, drawn, root, history, report)
     from chaos.driver import DriverError, FaultRefusedError, possible  # noqa: PLC0415 - heavy
     from chaos.driver_process import ProcessDriver  # noqa: PLC0415 - heavy
     from chaos.report import as_json, as_text  # noqa: PLC0415 - heavy
 
     folder = root or Path(tempfile.mkdtemp(prefix="quorumvault-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
-    ground = ProcessDriver(folder.resolve(), wan=wan.value, shards=shards, grace_s=grace, say=_say)
+    over = False
     try:
+        ground = ProcessDriver(
+            folder.resolve(), wan=wan.value, shards=shards, grace_s=grace, say=_say
+        )
         plan = _plan(scenario, seed, duration, possible(ground), wan.value, clients, shards)
         _say(f"chaos on {driver.value}: {plan.name}, seed {plan.seed}")
         found = asyncio.run(_go(ground, plan, history))
-    except FaultRefusedError as error:
-        raise Failure(str(error), Exit.USAGE) from error
+        over = found.good
+    except (Failure, FaultRefusedError) as error:  # before anything was started
+        over = True
+        raise Failure(str(error), getattr(error, "exit_code", Exit.USAGE)) from error
     except DriverError as error:
         raise Failure(f"{error} (files: {folder})", Exit.UNEXPECTED) from error
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        over = True
+        _say("interrupted: no verdict; nodes and mounts were taken down")
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+        raise typer.Exit(128 + number) from error
+    finally:
+        if over and root is None:
+            shutil.rmtree(folder, ignore_errors=True)
     page = as_text(found)
     if report is not None:
         report.write_text(page, "utf-8")
@@ -110,8 +132,24 @@ def run(
             f"{len(found.violations)} violations with seed {plan.seed}; files: {folder}",
             Exit.UNEXPECTED,
         )
-    if root is None:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check(
+    scenario: str | None, drawn: bool, root: Path | None, history: Path | None, report: Path | None  # noqa: FBT001
+) -> None:  # fmt: skip
+    """Refuse what would only be noticed at the end of a run."""
+    if (scenario is None) is not drawn:
+        raise Failure("say either --scenario NAME or --random", Exit.USAGE)
+    if root is not None and root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise Failure(f"{root} is not an empty folder: --root needs a new one", Exit.CONFLICT)
+    for path in (history, report):
+        check_writable(path)
+    if report is not None and report.suffix == ".json":
+        raise Failure(
+            f"--report {report}: this names the page, and its JSON goes beside it as .json:"
+            f" say {report.with_suffix('.txt')}, for example",
+            Exit.USAGE,
+        )
 
 
 def _plan(

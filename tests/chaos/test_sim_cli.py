@@ -72,7 +72,20 @@ def test_a_broken_rule_ends_with_1_a_short_plan_and_its_trace(tmp_path, monkeypa
     assert run("--schedule", str(kept)).exit_code == Exit.OK
 
 
-@pytest.mark.parametrize("args", [("--seeds", "one"), ("--faults", "meteor")])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--seeds", "one"),
+        ("--seeds", "6..1"),
+        ("--seeds", "-1"),
+        ("--faults", "meteor"),
+        ("--schedule", "no-such-plan.json"),
+        ("--schedule", "pyproject.toml"),
+        ("--schedule", "x.json", "--seeds", "1"),
+        ("--seeds", "1", "--report", "no-such-folder/report.json"),
+        ("--seeds", "1", "--keep", "no-such-folder"),
+    ],
+)
 def test_what_is_not_understood_is_refused_in_one_line(args):
     result = run(*args)
     assert isinstance(result.exception, Failure)
