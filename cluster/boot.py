@@ -191,7 +191,8 @@ def _check_identity(identity: Identity, stamp: Stamp, shape: Shape) -> None:
     if identity.incarnation < stamp.incarnation:
         raise _Lost(
             f"the data directory is older than the HSM's stamp (incarnation"
-            f" {identity.incarnation} < {stamp.incarnation}): it was rolled back"
+            f" {identity.incarnation} < {stamp.incarnation}): it is an old copy: put the"
+            " right one back; if that is lost"
         )
     if identity.incarnation > stamp.incarnation + 1:
         raise BootRefused(
@@ -212,7 +213,8 @@ def _check_stamp(groups: tuple[GroupState, ...], stamp: Stamp) -> None:
             raise _Lost(
                 f"the data directory is older than the HSM's stamp (shard {group.shard}: term"
                 f" {row.term} vote {row.vote} applied {row.applied}, stamped {stamped.term}"
-                f" {stamped.vote} {stamped.applied}): it was rolled back"
+                f" {stamped.vote} {stamped.applied}): it is an old copy: put the"
+                " right one back; if that is lost"
             )
 
 

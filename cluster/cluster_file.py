@@ -124,8 +124,7 @@ class ClusterFile(Struct, frozen=True, forbid_unknown_fields=True):
             raise ClusterFileError(gone)
         known = ", ".join(str(entry.id) for entry in self.nodes)
         raise ClusterFileError(
-            f"node {node_id} is not in the cluster file (nodes there: {known}): "
-            "set node_id to one of them",
+            f"node {node_id} is not in the cluster file (nodes there: {known}): name one of them",
         )
 
     def peers_of(self, node_id: int) -> tuple[NodeEntry, ...]:

@@ -65,8 +65,8 @@ class TokenExists(HsmError):
 
     def __init__(self, label: str, module: object) -> None:
         super().__init__(
-            f"a token labelled {label!r} exists already in {module}: choose another label or "
-            "remove that token first"
+            f"a token labelled {label!r} exists already in {module}: leave out --init-token to "
+            "provision it as it is, or choose another label, or remove that token first"
         )
 
 

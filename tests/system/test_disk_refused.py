@@ -31,7 +31,9 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 VICTIM, OTHER = 5, 4
 META_BYTES = 16 + 24 + 2 * 48 + 16
 """LMDB's: header, fixed part, two trees, last page and, at the end, the transaction."""
-REPLACE = f"replace the node with 'quorumvault member replace {VICTIM}' (docs/node.md)"
+REPLACE = (
+    f"replace the node with 'quorumvault member replace {VICTIM} --cluster DIR' (docs/node.md)"
+)
 needs_mount = pytest.mark.skipif(why_no_mount() is not None, reason=str(why_no_mount()))
 
 

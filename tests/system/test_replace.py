@@ -253,7 +253,7 @@ def test_a_node_refused_for_its_directory_is_replaced_by_the_command_that_the_li
     """An old copy, then a flipped bit in every page, then nothing at all."""
     old = vault.ids[4]
     node = vault.cluster.nodes[old]
-    step = f"replace the node with 'quorumvault member replace {old}' (docs/node.md)"
+    step = f"replace the node with 'quorumvault member replace {old} --cluster DIR' (docs/node.md)"
     vault.kill(old)
     copy = node.folder / "copy"
     shutil.copytree(node.data_dir, copy)
