@@ -165,7 +165,7 @@ def overview(
     return Overview(
         verdict=verdict,
         why=why,
-        failures_tolerated=max(0, min(reachable, working) - majority),
+        failures_tolerated=0 if verdict == "no-quorum" else min(reachable, working) - majority,
         nodes=lines,
         shards=list(shards.values()),
     )
