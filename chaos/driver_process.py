@@ -496,12 +496,11 @@ class ProcessDriver:
         """
         deadline = time.monotonic() + timeout_s
         while await asyncio.to_thread(self._behind):
+            if time.monotonic() > deadline:
+                raise DriverError(f"a member did not take the cluster file within {timeout_s:g} s")
             self._say("  member sync, for those that were away when a node was replaced")
-            try:
+            with contextlib.suppress(ClusterError):  # it is not up yet: once more
                 await replacing.sync(self.cluster)
-            except ClusterError:  # it is not up yet: once more
-                if time.monotonic() > deadline:
-                    raise
             await asyncio.sleep(HAND_OUT_S)
 
     def _behind(self) -> bool:
