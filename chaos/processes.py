@@ -197,7 +197,7 @@ async def run(
         output, talk = await process.communicate()
     except asyncio.CancelledError:
         process.kill()
-        await process.communicate()  # to the end of its pipes, or they complain later
+        await process.wait()
         raise
     if process.returncode not in accept:
         said = (output + talk).decode().strip()
