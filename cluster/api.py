@@ -15,6 +15,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from cluster import book
 from cluster.cluster_file import ClusterFile
 from cluster.commands import Command, Outcome
 from cluster.ledger import LedgerRow
@@ -96,10 +97,7 @@ class Shape(Struct, frozen=True, forbid_unknown_fields=True):
         successor = self.retired.get(self.node_id)
         if successor is None:
             return None
-        return (
-            f"node {self.node_id} was replaced by node {successor} (revision {self.revision} of"
-            " cluster.json): shut this one down and destroy its HSM keys"
-        )
+        return book.retirement(self.node_id, successor, self.revision)
 
 
 class Applied(Struct, frozen=True):

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from cluster.types import NodeId
 
 
+def retirement(node: int, successor: int, revision: int) -> str:
+    """The one line for whoever runs a node that was replaced; also the node ends with it."""
+    return (
+        f"node {node} was replaced by node {successor} (revision {revision} of cluster.json): shut"
+        " this one down and destroy its HSM keys"
+    )
+
+
 def is_newer(old: Shape, new: Shape) -> bool:
     """True when `new` goes on from `old`, False when it is the same book.
 

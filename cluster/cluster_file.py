@@ -25,6 +25,7 @@ from uuid import UUID  # noqa: TC003 - msgspec reads the annotations at run time
 import msgspec
 from msgspec import Meta, Struct
 
+from cluster import book
 from cluster.types import NodeId, Seat, ShardId
 from engines.encoding import b64u_decode
 
@@ -155,10 +156,7 @@ class ClusterFile(Struct, frozen=True, forbid_unknown_fields=True):
         successor = self.successor(node_id)
         if successor is None:
             return None
-        return (
-            f"node {node_id} was replaced by node {successor} (revision {self.revision} of the "
-            "cluster file): shut this one down and destroy its HSM keys"
-        )
+        return book.retirement(node_id, successor, self.revision)
 
     def shard_ids(self) -> tuple[ShardId, ...]:
         """All shards, ascending from 0."""

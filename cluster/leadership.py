@@ -8,21 +8,18 @@ nothing, so a peer that was asked in vain is left alone for long.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cluster.core import LEADER
 from cluster.elections import best_heir, nearly_matched, preferred_node
 from cluster.giving import heard_giver
-from cluster.limits import DRAIN_NS, SECOND, SPREAD_HEALTHY_NS, SPREAD_PERIOD_NS
+from cluster.limits import DRAIN_NS, SPREAD_AGAIN_NS, SPREAD_HEALTHY_NS, SPREAD_PERIOD_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.core import Core, Group
     from cluster.types import NodeId, ShardId
-
-SPREAD_AGAIN_NS: Final = 600 * SECOND
-"""Before a seat that was asked and did not come to lead is asked once more."""
 
 
 class Leadership:

@@ -119,6 +119,9 @@ CONTRADICTORS: Final = 2
 DRAIN_NS: Final = 5 * SECOND
 SPREAD_PERIOD_NS: Final = 5 * SECOND
 SPREAD_HEALTHY_NS: Final = 30 * SECOND
+SPREAD_AGAIN_NS: Final = 600 * SECOND
+"""Before a seat that was asked and did not come to lead is asked once more: it may be heard by too
+few others to win, and each try costs an election."""
 SPREAD_LAG_ENTRIES: Final = 64
 GRACE_PERIOD_NS: Final = 250 * MS
 
