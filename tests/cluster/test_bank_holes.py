@@ -8,7 +8,7 @@ from cluster.grace import Grace
 from cluster.limits import MAX_ELECTION_TICKS
 from cluster.manifest import build
 from cluster.ports import Batch
-from cluster.tables import GroupRow, decode_group, encode_row, group_key
+from cluster.tables import GroupRow, decode_group, encode_row, group_key, log_key
 
 PRE_VOTE, VOTE = 17, 5
 
@@ -66,3 +66,28 @@ def test_a_snapshot_carries_the_index_that_its_records_are_applied_to_not_the_co
     store.apply(batch)
     manifest, _ = build(store, SimFiles({}, SimSpace()), 0, "out")
     assert (manifest.index, manifest.term) == (row.applied, row.applied_term)
+
+
+def test_nothing_stays_on_disk_behind_an_entry_that_replaces_another():
+    world = World(shards=1).start()
+    account = Account("user", 0, 1).enrol(world, 1)
+    old = world.nodes[world.leader()]
+    others = [node for node in world.node_ids if node != old.id]
+    world.partition((old.id,), others)
+    for number in range(4):
+        world.propose(old.id, account.charge(number))
+        world.run(0.05)
+    tail = old.host._core.groups[0].last_index
+    world.until(lambda: world.leader() not in (None, old.id), what="another leader")
+    replaced = []
+
+    def watch(node, moment, _what):
+        last = node.host._core.groups[0].last_index
+        if node is old and moment == "durable" and last < tail:
+            replaced.append(last)
+            assert old.store.get("log", log_key(0, last + 1)) is None
+
+    world.moments.append(watch)
+    world.heal()
+    world.until(world.settled)
+    assert replaced
