@@ -23,7 +23,7 @@ from cluster.limits import (
     LEDGER_LACKING_NS,
     LEDGER_RETRY_NS,
     LEDGER_SHARDS_AT_ONCE,
-    MAX_SNAPSHOT_BYTES,
+    MAX_LEDGER_BYTES,
     SECOND,
     SNAPSHOT_SPACE,
 )
@@ -160,10 +160,12 @@ class LedgerJoin:
             return
         asked.offered = True
         files = self._core.ports.files
-        if offer.size > MAX_SNAPSHOT_BYTES or offer.size * SNAPSHOT_SPACE > files.free_bytes():
+        if offer.size > MAX_LEDGER_BYTES or offer.size * SNAPSHOT_SPACE > files.free_bytes():
+            what = f"shard {shard}: the ledger rows of node {peer.node_id} have {offer.size} bytes"
             self._core.alarm(
-                f"shard {shard}: no room for the {offer.size} bytes of node {peer.node_id}'s ledger"
-                f" rows: make {SNAPSHOT_SPACE} times as much free"
+                f"{what}, more than {MAX_LEDGER_BYTES}: they are not read; another seat is asked"
+                if offer.size > MAX_LEDGER_BYTES
+                else f"{what}, and there is no room: make {SNAPSHOT_SPACE} times as much free"
             )
             self._not_yet(joining, peer.seat, LEDGER_AGAIN_NS)
             return

@@ -14,7 +14,7 @@ import msgspec
 
 from cluster import ledger, ledger_merge
 from cluster.frames import LedgerOffer
-from cluster.limits import MAX_SNAPSHOT_BYTES
+from cluster.limits import MAX_LEDGER_BYTES
 from cluster.manifest import ID_BYTES, LENGTH_BYTES, SnapshotDamagedError, split
 from cluster.tables import WHOLE_TABLE, GroupRow, decode_group, group_key
 from cluster.types import RecordId
@@ -74,13 +74,13 @@ def build(
                 digest.update(chunk)
                 writer.write(chunk)
                 size += len(chunk)
-                if size > MAX_SNAPSHOT_BYTES:
+                if size > MAX_LEDGER_BYTES:
                     break
         finally:
             writer.close()
-    if size > MAX_SNAPSHOT_BYTES:
+    if size > MAX_LEDGER_BYTES:
         raise SnapshotDamagedError(
-            f"shard {shard}: its ledger has more than {MAX_SNAPSHOT_BYTES} bytes, too many for a"
+            f"shard {shard}: its ledger has more than {MAX_LEDGER_BYTES} bytes, too many for a"
             " node that joins: move to a cluster with more shards"
         )
     return LedgerOffer(shard, name, row.applied, size, digest.digest())

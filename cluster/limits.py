@@ -133,6 +133,9 @@ LEARNER_STEADY_NS: Final = 2 * SECOND
 """A learner must have been fit for so long before it votes: no voter that just looked in."""
 LEDGER_SHARDS_AT_ONCE: Final = 4
 """Ledgers asked for at a time: the rows of a shard are in RAM, three times, until merged."""
+MAX_LEDGER_BYTES: Final = 384 * MIB
+"""Rows of one shard from one seat: who joins has them in RAM. At a limit of ten (at most 852
+bytes a row) as many as a snapshot has records, 400,000; who needs more has more shards."""
 LEDGER_ANSWER_NS: Final = 60 * SECOND
 """A peer asked for its rows has so long to have them here; then another one is asked."""
 LEDGER_RETRY_NS: Final = 5 * SECOND
@@ -156,5 +159,6 @@ check(
 check(MAX_ENTRY_BYTES < MAX_UNCOMMITTED_BYTES, "limits: one entry must fit into the window")
 check(LOG_KEEP_ENTRIES < LOG_CUT_ENTRIES, "limits: a cut must remove something")
 check(FRAME_BYTES * 2 < MAX_FRAME_BYTES, "limits: own frames must pass the peer's check")
+check(MAX_LEDGER_BYTES <= MAX_SNAPSHOT_BYTES, "limits: rows travel as a snapshot does")
 check(LEDGER_KEEP_NS > LEDGER_REUSE_NS, "limits: an offered file must still be there")
 check(GIVER_NS > 3 * BEAT_NS, "limits: one lost beat must not unmake a share-giver")

@@ -8,6 +8,7 @@ from chaos.sim import Account, World
 from cluster.api import Give, LedgerFull
 from cluster.frames import Frame, LedgerAsk, LedgerOffer, decode_frame, encode_frame
 from cluster.ledger import Current, LedgerRow, decode_row, encode_row
+from cluster.limits import MAX_LEDGER_BYTES
 from cluster.room import Room
 
 
@@ -362,9 +363,18 @@ def tampered(world, liar, change):
         lambda offer: msgspec.structs.replace(offer, name="out-ledger-0-none"),
         lambda offer: msgspec.structs.replace(offer, size=offer.size + 1),
         lambda offer: msgspec.structs.replace(offer, size=2**62),
+        lambda offer: msgspec.structs.replace(offer, size=MAX_LEDGER_BYTES + 1),
         lambda offer: msgspec.structs.replace(offer, sha256=bytes(32)),
     ],
-    ids=["silence", "an index of the far future", "no such file", "size", "endless", "digest"],
+    ids=[
+        "silence",
+        "an index of the far future",
+        "no such file",
+        "size",
+        "endless",
+        "too large",
+        "digest",
+    ],
 )
 @pytest.mark.parametrize("liar", [1, 2, 3, 5])
 def test_no_single_seat_can_keep_a_joiner_from_completing(world, account, liar, change):
