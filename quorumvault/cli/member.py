@@ -8,32 +8,33 @@ custodians' words (I6, I11).
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import msgspec
 import typer
 
 from quorumvault.cli import member_plan as plan
-from quorumvault.cli.admin import Access, Refused, Unreachable
+from quorumvault.cli import member_tell as tell
+from quorumvault.cli.admin import Access, Refused
 from quorumvault.cli.exits import Exit, Failure
 from quorumvault.cli.hsm import read_small
+from quorumvault.cli.member_change import Change, change_of
+from quorumvault.cli.member_tell import LOOK_S, Format, statuses_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from cluster.cluster_file import ClusterFile, NodeEntry
 
 app = typer.Typer(no_args_is_help=True)
 
-LOOK_S: Final = 1.0
-"""How often progress is asked for."""
 ELECTION_S: Final = 10.0
 """How long a shard may be without a leader before that is an answer."""
 
@@ -43,29 +44,7 @@ Directory = Annotated[
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds to wait with --wait.")]
 
 
-class Format(StrEnum):
-    """How a result is written to stdout."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 Output = Annotated[Format, typer.Option("--output", "-o", help="table or json.")]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One replacement: the file before and after it (the same when it was written before)."""
-
-    before: ClusterFile
-    after: ClusterFile
-    old: int
-    new: int
-
-    @property
-    def begun(self) -> bool:
-        """An earlier run wrote the new file."""
-        return self.before.revision == self.after.revision
 
 
 @app.command("replace")
@@ -96,32 +75,24 @@ def replace(
     """Put a new node, under a new id, in the seat of one that is lost; for ever.
 
     Exit code 4 when a node could not be given the new cluster file, 5 when the quorum would be
-    lost, 7 when there is no such node, 8 when another replacement is under way.
+    lost, 7 when there is no such node, 8 when another replacement or run is under way.
     """
     addresses = {"peer": peer, "client": client, "admin": admin, "ops": ops}
-    cluster = _load(directory)
-    change = _change(cluster, old, new_id, {k: v for k, v in addresses.items() if v is not None})
-    access = Access.from_directory(directory, change.before.nodes)
-    statuses = _settled(access)
-    if not statuses and not change.begun:
-        raise Failure(
-            "no node answers at its admin address: what the quorum would become is not known; "
-            "nothing was changed",
-            Exit.CONNECTION,
-        )
-    shards = plan.shards_of(statuses)
-    if not change.begun:
-        _refuse_if_not_now(change, access, statuses, shards)
+    given = {name: value for name, value in addresses.items() if value is not None}
     if dry_run:
-        _show_plan(change, statuses, shards, output)
+        change = change_of(_load(directory), old, new_id, given)
+        tell.show_plan(change, *_looked_at(directory, change), output)
         return
-    folder = directory / "nodes" / str(change.new)
-    if not (change.begun and folder.exists()):
-        _write(directory, change, authority_key)
-    away = _hand_out(directory, change.after, _old_entry(change))
-    _tell_steps(directory, change, folder)
+    with _alone(directory):
+        change = change_of(_load(directory), old, new_id, given)
+        _looked_at(directory, change)
+        folder = directory / "nodes" / str(change.new)
+        if not (change.begun and folder.exists()):
+            _write(directory, change, authority_key)
+        away = _hand_out(directory, change.after, change.old_entry)
+    tell.steps(directory, change, folder)
     if wait if wait is not None else sys.stderr.isatty():
-        _wait(directory, change, timeout)
+        tell.wait(directory, change, timeout)
     if output is Format.JSON:
         facts = {
             "old": change.old, "new": change.new, "revision": change.after.revision,
@@ -140,7 +111,31 @@ def sync(directory: Directory) -> None:
     _fail_if_away(_hand_out(directory, _load(directory), None))
 
 
-# ---------------------------------------------------------------- what is to change
+# ---------------------------------------------------------------- what there is
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One run at a time writes and hands out: two would make two files of one revision.
+
+    The directory itself is locked; the lock ends with the process, however that ends.
+    """
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Failure(f"{directory} cannot be opened ({error.strerror})", Exit.USAGE) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(
+                f"another 'quorumvault member replace' is at work in {directory}: nothing was "
+                "changed; run this again when it is done",
+                Exit.CONFLICT,
+            ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def _load(directory: Path) -> ClusterFile:
@@ -152,70 +147,35 @@ def _load(directory: Path) -> ClusterFile:
         raise Failure(str(error), Exit.USAGE) from error
 
 
-def _change(
-    cluster: ClusterFile, old: int, new_id: int | None, addresses: Mapping[str, str]
-) -> Change:
-    from cluster.cluster_file import ClusterFileError, next_id, replaced  # noqa: PLC0415 - heavy
-    from cluster.types import NodeId  # noqa: PLC0415 - heavy
-
-    successor = cluster.successor(old)
-    if successor is not None:
-        if new_id not in (None, successor):
-            raise Failure(
-                f"node {old} was replaced by node {successor} already, not by {new_id}: an id is "
-                "used once",
-                Exit.CONFLICT,
-            )
-        if cluster.retirement(successor) is not None:
-            raise Failure(
-                f"node {successor}, which replaced node {old}, was itself replaced by node "
-                f"{cluster.successor(successor)}",
-                Exit.CONFLICT,
-            )
-        return Change(cluster, cluster, old, successor)
-    try:
-        entry = cluster.node(old)
-    except ClusterFileError as error:
-        raise Failure(str(error), Exit.NOT_FOUND) from error
-    new = NodeId(next_id(cluster) if new_id is None else new_id)
-    if new < next_id(cluster):
-        raise Failure(
-            f"--id {new}: an id is used once, and a new one is greater than every one before it: "
-            f"leave --id out for {next_id(cluster)}",
-            Exit.USAGE,
-        )
-    try:
-        after = replaced(cluster, old, msgspec.structs.replace(entry, id=new, **addresses))
-    except ClusterFileError as error:
-        raise Failure(str(error), Exit.USAGE) from error
-    return Change(cluster, after, old, new)
-
-
-def _old_entry(change: Change) -> NodeEntry | None:
-    """Where the old node was, as far as this run knows."""
-    return next((entry for entry in change.before.nodes if entry.id == change.old), None)
-
-
 # ---------------------------------------------------------------- may it be now
-
-
-def _statuses(access: Access) -> dict[int, dict[str, Any]]:
-    """The status of every node that answers as itself."""
-    return {
-        int(node): status
-        for node, status in access.statuses().items()
-        if not isinstance(status, Unreachable)
-    }
 
 
 def _settled(access: Access) -> dict[int, dict[str, Any]]:
     """As `_statuses`, after an election that is under way: the lost node may have led."""
     deadline = time.monotonic() + ELECTION_S
     while True:
-        statuses = _statuses(access)
+        statuses = statuses_of(access)
         if not plan.leaderless(plan.shards_of(statuses)) or time.monotonic() > deadline:
             return statuses
         time.sleep(LOOK_S)
+
+
+def _looked_at(
+    directory: Path, change: Change
+) -> tuple[dict[int, dict[str, Any]], dict[int, plan.Shard]]:
+    """What the nodes say, by node and by shard; refuses a change that must not begin now."""
+    access = Access.from_directory(directory, change.before.nodes)
+    statuses = _settled(access)
+    shards = plan.shards_of(statuses)
+    if not change.begun:
+        if not statuses:
+            raise Failure(
+                "no node answers at its admin address: what the quorum would become is not known; "
+                "nothing was changed",
+                Exit.CONNECTION,
+            )
+        _refuse_if_not_now(change, access, statuses, shards)
+    return statuses, shards
 
 
 def _refuse_if_not_now(
@@ -314,90 +274,3 @@ def _fail_if_away(away: Mapping[str, str]) -> None:
             "'quorumvault member sync --cluster DIR'",
             Exit.DEGRADED,
         )
-
-
-def _tell_steps(directory: Path, change: Change, folder: Path) -> None:
-    from node import replacement  # noqa: PLC0415 - heavy
-
-    typer.echo(
-        f"Node {change.new} takes the seat of node {change.old}; its files are in {folder}. "
-        "What is left to do:",
-        err=True,
-    )
-    entry = change.after.node(change.new)
-    for number, step in enumerate(replacement.steps(entry, change.old), start=1):
-        typer.echo(f"  {number}. {step.replace('DIR', str(directory))}", err=True)
-
-
-# ---------------------------------------------------------------- tell
-
-
-def _show_plan(
-    change: Change,
-    statuses: Mapping[int, Mapping[str, Any]],
-    shards: Mapping[int, plan.Shard],
-    output: Format,
-) -> None:
-    if not shards:
-        raise Failure("no node answers at its admin address", Exit.CONNECTION)
-    alive = plan.up(statuses)
-    # Shards differ only while a change is under way; the one that bears least is shown.
-    voters = min(
-        (shard.voters for shard in shards.values()),
-        key=lambda each: len(each & alive) - plan.quorum_of(each),
-    )
-    steps = plan.steps(voters, change.old, change.new, alive)
-    if output is Format.JSON:
-        facts = {
-            "old": change.old, "new": change.new, "revision": change.after.revision,
-            "begun": change.begun, "steps": [step.to_dict() for step in steps],
-        }  # fmt: skip
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
-        return
-    from rich.console import Console  # noqa: PLC0415 - heavy
-    from rich.table import Table  # noqa: PLC0415 - heavy
-
-    table = Table("step", "voters", "quorum", "up", "more may fail")
-    for step in steps:
-        table.add_row(
-            step.what, " ".join(map(str, step.voters)), f"{step.quorum} of {len(step.voters)}",
-            " ".join(map(str, step.up)), str(step.may_fail),
-        )  # fmt: skip
-    Console(soft_wrap=False).print(table)
-    typer.echo("Nothing was changed.", err=True)
-
-
-def _wait(directory: Path, change: Change, timeout_s: float) -> None:
-    """Show progress until the new node has its seat in every shard."""
-    from rich.console import Console  # noqa: PLC0415 - heavy
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress  # noqa: PLC0415 - heavy
-
-    access = Access.from_directory(directory, change.after.nodes)
-    deadline = time.monotonic() + timeout_s
-    parts = {
-        "out": f"node {change.old} is out",
-        "voter": f"node {change.new} is a voter",
-        "ledger": f"node {change.new}'s ledger is complete",
-    }
-    console = Console(stderr=True)
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console) as shown:
-        total = change.after.shards
-        tasks = {name: shown.add_task(text, total=total) for name, text in parts.items()}
-        while True:
-            shards = plan.shards_of(_statuses(access))
-            seen = plan.progress(change.after, shards, change.old, change.new)
-            if seen.shards:
-                for name, task in tasks.items():
-                    shown.update(task, completed=getattr(seen, name))
-            if seen.done:
-                return
-            if time.monotonic() >= deadline:
-                raise Failure(
-                    f"after {timeout_s:.0f} s node {change.old} is out in {seen.out}, node "
-                    f"{change.new} a voter in {seen.voter} and its ledger complete in "
-                    f"{seen.ledger} of {total} shards: see the steps above, and 'quorumvault "
-                    "cluster status'",
-                    Exit.TIMEOUT,
-                )
-            time.sleep(LOOK_S)
