@@ -120,6 +120,8 @@ class Guard:
         name = f"node {node.id}, shard {group.shard}"
         if group.term < disk.term or group.commit < disk.commit or group.applied < disk.applied:
             self._broken(f"forgot: {name}: started with less than its disk had: {disk}")
+        if group.term == disk.term and disk.vote not in (0, group.vote):
+            self._broken(f"forgot: {name}: started without the vote that its disk had: {disk}")
         if group.vote:
             before = watched.votes.setdefault((group.shard, group.term), group.vote)
             if before != group.vote:

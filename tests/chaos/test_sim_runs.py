@@ -93,5 +93,5 @@ def test_a_vote_that_is_forgotten_is_noticed(monkeypatch):
     monkeypatch.setattr(boot, "decode_group", forgetful)
     monkeypatch.setattr(boot, "_check_stamp", lambda *_: None)
     kinds = ("kill", "restart-loop", "reset-links")
-    verdict = failure(range(80), Settings(seconds=6, accounts=1, shards=4, kinds=kinds))
+    verdict = failure(range(8), Settings(seconds=6, accounts=1, shards=4, kinds=kinds))
     assert verdict.rule in {"second-vote", "two-leaders", "forgot"}
