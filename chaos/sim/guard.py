@@ -126,6 +126,9 @@ class Guard:
             before = watched.votes.setdefault((group.shard, group.term), group.vote)
             if before != group.vote:
                 self._broken(f"second-vote: {name}, term {group.term}: {before}, then {group.vote}")
+        if group.commit > disk.commit:
+            # Its last batch got to the disk as it was killed: nobody saw it know of this commit.
+            self._reference.commit(node.id, group.shard, group.commit, group.voters)
         disk.term, disk.vote = group.term, group.vote
         disk.commit, disk.applied = group.commit, group.applied
         watched.ram[group.shard] = _Seen(group.term, group.vote, group.commit, group.applied)

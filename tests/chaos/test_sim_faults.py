@@ -183,3 +183,24 @@ def test_an_old_disk_that_is_let_in_is_noticed(monkeypatch):
     bench.do(f.DiskRestored(bench.follower.id))
     bench.world.run(5)
     assert any(each.startswith("old-disk-runs") for each in bench.broken)
+
+
+def test_a_commit_that_only_a_killed_node_knew_counts_when_it_starts_again():
+    """Its last batch was on the disk and nobody had seen it: a share for it looked uncharged."""
+    world = World(seed=3, shards=1, limit=3)
+    broken = []
+    reference = Reference(world, Rules(CLUSTER, 3), broken.append)
+    Guard(world, reference, Trace(world), broken.append)
+    world.start()
+    account = Account("user", shards=1).enrol(world, 2)
+    world.until(world.settled)
+    unwatched, world.moments[:] = world.moments[:], []
+    assert world.applied(2, account.charge(1)).status == "done"
+    world.until(world.settled)
+    world.run(1)  # the commit goes to disk with the next batch
+    before = reference.last[0]
+    world.nodes[3].crash()
+    world.moments[:] = unwatched
+    world.nodes[3].start()
+    assert reference.last[0] > before
+    assert not broken

@@ -62,7 +62,8 @@ def test_it_finds_nodes_peers_and_shards() -> None:
     assert cluster.node(4).seat == 4
     assert [entry.id for entry in cluster.peers_of(2)] == [1, 3, 4, 5]
     assert cluster.shard_ids() == tuple(range(16))
-    with pytest.raises(ClusterFileError, match=r"node 9 is not in .*1, 2, 3, 4, 5.*name one of them"):
+    named = r"node 9 is not in .*1, 2, 3, 4, 5.*name one of them"
+    with pytest.raises(ClusterFileError, match=named):
         cluster.node(9)
 
 
