@@ -71,6 +71,7 @@ def provision(
     enrolment: bytes,
     threshold: int = 3,
     seats: int = 5,
+    first: Callable[[], None] | None = None,
 ) -> None:
     """Import a seat's package, make the node key, write the enrolment as first stamp; blocking.
 
@@ -84,6 +85,7 @@ def provision(
         enrolment: first stamp; at most stamps.MAX_STAMP_BYTES.
         threshold: of cluster.json.
         seats: of cluster.json.
+        first: called when package and words are good, before the token is opened: makes it.
 
     Raises:
         PackageBroken, WordsWrong, KeyMismatch: nothing was touched.
@@ -108,6 +110,8 @@ def provision(
     for name, key in keys.items():
         if check_value(key) != wanted.check_values[name]:
             raise KeyMismatch(name, f"in the package of seat {seat}")
+    if first is not None:
+        first()
     _with_token(settings, partial(_import, keys=keys, seat=wanted, enrolment=enrolment))
 
 

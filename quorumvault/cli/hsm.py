@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,13 +120,19 @@ def provision(
         raise Failure(str(error), Exit.USAGE) from error
     words = _words(words_file or [])
     settings = _settings(module, token_label, pin_file)
+    make_token = None
+    if init_token:
+        if so_pin_file is None:
+            raise Failure("--init-token needs --so-pin-file as well", Exit.USAGE)
+        so_pin = _pin(so_pin_file)
+        make_token = partial(
+            provisioning.init_token,
+            module,
+            token_label=token_label,
+            so_pin=so_pin,
+            pin=settings.pin,
+        )
     try:
-        if init_token:
-            if so_pin_file is None:
-                raise Failure("--init-token needs --so-pin-file as well", Exit.USAGE)
-            provisioning.init_token(
-                module, token_label=token_label, so_pin=_pin(so_pin_file), pin=settings.pin
-            )
         provisioning.provision(
             settings,
             package=read_small(package, "package"),
@@ -136,6 +143,7 @@ def provision(
             enrolment=enrolment(cluster.cluster_id, entry.id),
             threshold=cluster.threshold,
             seats=len(cluster.nodes),
+            first=make_token,
         )
     except (AlreadyProvisioned, TokenExists) as error:
         raise Failure(str(error), Exit.CONFLICT) from error

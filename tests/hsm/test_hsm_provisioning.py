@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -89,6 +90,21 @@ def test_another_scheme_is_refused(ground):
 def test_a_stamp_too_long_is_refused_before_the_token_is_touched(ground):
     long = bytes(stamps.MAX_STAMP_BYTES + 1)
     refused_untouched(ground, ground.blank(), ValueError, "at most 4096", enrolment=long)
+
+
+def test_a_token_is_made_only_when_package_and_words_are_good(ground):
+    """A token made for a package that does not fit stood in the way of the next try."""
+    made = ground.ceremony
+    label = "made when all is good"
+    settings = replace(ground.blank(), token_label=label)
+    module, pin = settings.module, settings.pin
+    make = partial(hsm.init_token, module, token_label=label, so_pin=hsm.Pin("12345"), pin=pin)
+    with pytest.raises(errors.PackageBroken):
+        ground.provision(settings, package=made.packages[3], first=make)
+    with pytest.raises(errors.WordsWrong):
+        ground.provision(settings, words=made.shares[3][:3], first=make)
+    ground.provision(settings, first=make)
+    assert holdings(ground, settings) == (9, 1)
 
 
 def test_a_second_provisioning_is_refused_and_changes_nothing(ground):
