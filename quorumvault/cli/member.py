@@ -123,7 +123,11 @@ def _alone(directory: Path) -> Iterator[None]:
     try:
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise Failure(f"{directory} cannot be opened ({error.strerror})", Exit.USAGE) from error
+        raise Failure(
+            f"{directory} cannot be opened ({error.strerror}): --cluster takes the directory that "
+            "'quorumvault cluster create' wrote",
+            Exit.USAGE,
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
