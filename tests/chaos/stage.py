@@ -2,7 +2,7 @@
 
 A `Stage` is the simulated world with clients who remember what they were told, a witness of every
 share given, and watchers that hold at every step: no node votes twice in a term, no term has two
-leaders, no index holds two entries. What must be true when the curtain falls is in `judgement`.
+leaders, no index holds two entries. What must be true when the curtain falls is in `curtain`.
 """
 
 from dataclasses import dataclass, field

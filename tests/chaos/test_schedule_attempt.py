@@ -6,7 +6,7 @@ or all five lose power. Then the client, who was told nothing, sends the same at
 """
 
 import pytest
-from judgement import judge
+from curtain import judge
 from stage import LOST, THERE, Stage, mentions
 
 from cluster.api import Applied

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from judgement import judge
+from curtain import judge
 from stage import LOST, THERE, Stage, mentions, same
 
 from chaos.sim import Account

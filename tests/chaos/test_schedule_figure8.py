@@ -7,7 +7,7 @@ on.
 """
 
 import pytest
-from judgement import Truth, judge
+from curtain import Truth, judge
 from raft_world import APPEND
 from stage import Stage
 

@@ -5,7 +5,7 @@ has everything that the old one committed, and every attempt is still one charge
 """
 
 import pytest
-from judgement import judge
+from curtain import judge
 from stage import Stage, mentions
 
 from cluster.api import Applied, NotAppended, Unknown

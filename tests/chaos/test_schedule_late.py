@@ -5,7 +5,7 @@ a new leader what the old one had taken. Eras and attempt ids fence all of that.
 """
 
 import pytest
-from judgement import judge
+from curtain import judge
 from raft_world import APPEND
 from stage import Stage, mentions, same
 

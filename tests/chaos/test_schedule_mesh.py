@@ -8,7 +8,7 @@ and those who do not hear it must not depose it for that.
 import itertools
 
 import pytest
-from judgement import judge
+from curtain import judge
 from stage import Stage
 
 from cluster.api import Applied, NotAppended

@@ -6,7 +6,7 @@ leader for good.
 """
 
 import pytest
-from judgement import judge
+from curtain import judge
 from replace_kit import finish
 from stage import LOST, THERE, Stage
 

@@ -5,7 +5,7 @@ bounded time: a node that keeps dying must not keep the others from having a lea
 """
 
 import pytest
-from judgement import judge
+from curtain import judge
 from stage import LOST, THERE, Stage
 
 FAILOVER_S = 8.0

@@ -5,7 +5,7 @@ never replaced, and what a snapshot covers is neither applied twice nor lost.
 """
 
 import pytest
-from judgement import judge
+from curtain import judge
 from raft_world import SNAPSHOT
 from stage import LOST, THERE, Stage
 

@@ -6,7 +6,7 @@ not is `no`.
 """
 
 import pytest
-from judgement import judge
+from curtain import judge
 from stage import Stage
 
 from cluster.api import Applied, Give, NotAppended, Unknown

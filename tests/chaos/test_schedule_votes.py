@@ -1,7 +1,7 @@
 """A vote is given once in a term, wherever between asking and sending its voter dies (I8)."""
 
 import pytest
-from judgement import judge
+from curtain import judge
 from raft_world import VOTE, VOTE_RESPONSE, wire_message
 from stage import LOST, THERE, Stage, rejects
 
