@@ -303,12 +303,13 @@ class ProcessCluster:
             node.folder.mkdir(mode=0o700)
             self.nodes[entry.id] = node
         say("provisioning five HSM tokens, each with three custodians' words")
-        await asyncio.gather(
-            *(
-                self.provision(node, module, root / "cluster" / "cluster.json")
-                for node in self.nodes.values()
-            )
-        )
+        try:
+            async with asyncio.TaskGroup() as tokens:  # waits for all, also when it is interrupted
+                for node in self.nodes.values():
+                    work = self.provision(node, module, root / "cluster" / "cluster.json")
+                    tokens.create_task(work)
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         if self.wan is not None:
             await self.wan.start(
                 {
