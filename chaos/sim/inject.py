@@ -5,8 +5,7 @@ honest:
 
 - kill: at a moment of the node's next steps (frame sent, batch made, submitted, fsynced and not yet
   known, stamp written and not yet known, …) or at once. A batch in flight is on disk whole or not.
-- partition and cut: the links are lost at once, or nothing passes for up to `STALL_S` while the
-  connections stand; then what TCP kept arrives in order, or the links are lost.
+- partition, cut, flap: the links are lost at once, or stall first (`chaos.sim.wires`).
 - bad-wire: a frame does not go and the host is told (a full buffer), or it vanishes without a word
   (worse than TCP); Raft messages come twice or late (`chaos.sim.wild`).
 - disk-full: a neighbour fills the disk, at once or within two seconds, to nothing or to a level at
@@ -34,10 +33,11 @@ from chaos.sim.node import DISK_FAILED, NO_SPACE, SHARE_MS, STAMP_MS, Killed, Mo
 from chaos.sim.old_disk import OldDisks
 from chaos.sim.space import BRIM, LEVELS, TOTAL
 from chaos.sim.units import MS, SECOND
+from chaos.sim.wires import Wires
 from cluster.boot import BootRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from chaos.sim.guard import Guard
     from chaos.sim.node import SimNode
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from cluster.ports import Batch
     from cluster.types import NodeId
 
-STALL_S: Final = 2.5
-"""How long a link survives without an answer."""
 MAJORITY: Final = 3
 ARMED_NS: Final = 400 * MS
 """A kill that waits for its moment strikes then at the latest."""
@@ -60,7 +58,6 @@ MOMENTS: Final[tuple[Moment, ...]] = (
     "sending", "sent", "received", "turned", "batch", "submitted", "fsynced", "durable",
     "stamping", "stamp written", "stamped",
 )  # fmt: skip
-Pair = tuple[int, int]
 
 ProcessFault = f.Kill | f.TornWrite | f.Start | f.RestartLoop | f.Pause | f.Resume | f.Replace
 DiskFault = (
@@ -91,9 +88,7 @@ class Injector:
         self._old = OldDisks(world, self, broken)
         self.lost: set[NodeId] = set()
         """Refused for good: only a replacement helps."""
-        self._cut: set[Pair] = set()
-        self._parted: set[Pair] = set()
-        self._flapped: set[Pair] = set()
+        self._wires = Wires(world, self._later)
         self._filling: dict[NodeId, object] = {}
         """Disks that a neighbour fills."""
         self._new: SimNode | None = None
@@ -136,11 +131,11 @@ class Injector:
             case f.Heal():
                 self.heal()
             case f.Partition(sides):
-                self._partition(sides, stalled=rng.random() < 0.4)
+                groups = ({self.member(seat).id for seat in side} for side in sides)
+                self._wires.partition(groups, stalled=rng.random() < 0.4)
             case f.Cut(sender, receiver):
-                pair = (self.member(sender).id, self.member(receiver).id)
-                self._cut.add(pair)
-                self._rewire({pair} if rng.random() < 0.4 else set())
+                ends = self.member(sender).id, self.member(receiver).id
+                self._wires.cut(*ends, stalled=rng.random() < 0.4)
             case f.BadWire(loss, double, reorder):
                 self._world.loss, self._world.refused = loss / 2, loss / 2
                 self._world.double, self._world.reorder = double, reorder
@@ -162,9 +157,9 @@ class Injector:
             ):  # fmt: skip
                 self._process(fault, node, rng)
             case f.Flap(times=times, every_ms=every):
-                self._repeat(times, every, partial(self._flap, node, every))
+                self._repeat(times, every, partial(self._wires.flap, node, every))
             case f.ResetLinks():
-                self._flap(node, 0)
+                self._wires.flap(node, 0)
             case (
                 f.DiskSlow() | f.DiskFull() | f.DiskFreed() | f.DiskFails() | f.DiskCopied()
                 | f.DiskRestored() | f.ByteFlipped()
@@ -185,9 +180,10 @@ class Injector:
                 self._repeat(times, every, partial(self._bounce, node, every))
             case f.Pause():
                 node.pause()
-                self._later(int(STALL_S * SECOND), partial(self._silent, node, node.life))
+                self._wires.frozen(node)
             case f.Resume():
-                self._resume(node)
+                node.resume()
+                self._wires.thawed(node)
             case f.Replace():
                 self._replace(node)
             case _:
@@ -247,8 +243,7 @@ class Injector:
         self._filling.clear()
         world.loss = world.refused = world.double = world.reorder = 0.0
         world.delay_ms = (2, 20)
-        self._cut, self._parted, self._flapped = set(), set(), set()
-        self._rewire(set())
+        self._wires.heal()
         for node in list(world.nodes.values()):
             node.disk_fails = False
             node.space.free = TOTAL
@@ -346,65 +341,6 @@ class Injector:
             self._refused(node, node.stopped)
         elif self._world.nodes.get(node.id) is node:
             self._broken(f"stopped: node {node.id}: {node.stopped}")
-
-    # ---- wires
-
-    def _partition(self, sides: Iterable[Iterable[NodeId]], *, stalled: bool) -> None:
-        groups = [{self.member(seat).id for seat in side} for side in sides]
-        before = self._parted | self._cut
-        nodes = self._world.nodes
-        self._parted = {
-            (a, b)
-            for a in nodes
-            for b in nodes
-            if a != b and not any(a in side and b in side for side in groups)
-        }
-        if not self._parted:
-            self._cut = set()
-        self._rewire(self._parted - before if stalled else set())
-
-    def _silent(self, node: SimNode, life: int) -> None:
-        """Nobody hears a process that stands still: its links are lost, until it goes on."""
-        if node.backlog is not None and node.life == life:
-            self._flapped |= self._pairs(node)
-            self._rewire(set())
-
-    def _resume(self, node: SimNode) -> None:
-        node.resume()
-        self._flapped -= self._pairs(node)
-        self._rewire(set())
-
-    def _pairs(self, node: SimNode) -> set[Pair]:
-        others = [other for other in self._world.nodes if other != node.id]
-        return {pair for other in others for pair in ((node.id, other), (other, node.id))}
-
-    def _flap(self, node: SimNode, every_ms: int) -> None:
-        pairs = self._pairs(node)
-        self._flapped |= pairs
-        self._rewire(set())
-
-        def back() -> None:
-            self._flapped -= pairs
-            self._rewire(set())
-
-        self._later(every_ms * MS // 2, back)
-
-    def _rewire(self, stalled: set[Pair]) -> None:
-        """Make the wires as the cuts have them; newly cut ones may stall first."""
-        world = self._world
-        cut = self._cut | self._parted | self._flapped
-        world.stalled |= stalled
-        world.flow(world.stalled - cut)
-        world.cut_pairs = cut - world.stalled
-        world.links_changed()
-        if stalled:
-            self._later(int(STALL_S * SECOND), partial(self._stalled_out, stalled))
-
-    def _stalled_out(self, pairs: set[Pair]) -> None:
-        for pair in pairs & self._world.stalled:
-            self._world.stalled.discard(pair)
-            self._world.held.pop(pair, None)
-        self._rewire(set())
 
     # ---- disk, HSM, clock
 
