@@ -30,6 +30,7 @@ class SimHsm:
         self._node = node
         self._waiting: deque[tuple[Callable[[bool], None], bool, Callable[[], bool]]] = deque()
         self._busy = False
+        self._to_look = False
         self.healthy = True
         """As the process knows it."""
 
@@ -53,12 +54,20 @@ class SimHsm:
 
     def noticed(self) -> None:
         """The health check looks, in a moment."""
-        self._node.soon(HEALTH_NS, self._look)
+        if not self._to_look:
+            self._to_look = True
+            self._node.soon(HEALTH_NS, self._check)
+
+    def _check(self) -> None:
+        self._to_look = False
+        self._look()
 
     def _look(self) -> None:
         node = self._node
         self.healthy = not node.hsm_away
         node.running.set_hsm(working=self.healthy)
+        if not self.healthy:
+            self.noticed()
 
     def _ask(
         self, done: Callable[[bool], None], *, stamp: bool, wanted: Callable[[], bool]
