@@ -330,6 +330,8 @@ class Injector:
         self._trace.say(node.id, f"refused: {why}")
         if node.id not in self._old.restored:
             self._broken(f"good-disk-refused: node {node.id}: {why}")
+        if self.calm:  # it was started before all was healed, and answered after
+            self._world.at(0, partial(self._replace, node))
 
     def _life(self, node: SimNode, what: str) -> None:
         """Like a supervisor: what ended is started again, unless its word was that it must not."""
