@@ -111,6 +111,7 @@ async def test_the_ops_listener_says_alive_ready_and_why_not(world, picture):
     assert (await ask(ops, "/livez", "POST")).status == 405
 
 
+@pytest.mark.usefixtures("_loggers")
 async def test_a_log_on_a_full_disk_stops_nobody():
     with open("/dev/full", "ab", buffering=0) as full:  # noqa: ASYNC230, PTH123 - a device
         log = logs.configure("info", full, 1)
