@@ -281,7 +281,7 @@ class Talk:
             self._check_shard(shard)
             try:
                 self._step_one(peer, ShardId(shard), message)
-            except (ValueError, msgspec.DecodeError) as error:
+            except ValueError as error:
                 raise FrameError(str(error)) from error
 
     def _step_one(self, peer: Peer, shard: ShardId, message: bytes) -> None:
@@ -296,9 +296,15 @@ class Talk:
             # each of its starts: refused here, an owned leader ends only its own link.
             for entry_kind, data in raft.entries_of(message):
                 if entry_kind == NORMAL_ENTRY:
-                    check_entry(shard, self._core.shape.shards, data)
+                    self._understand(shard, data)
         for _, manifest, snapshot in raft.step_frame(peer.node_id, [(shard, message)]):
             self._parts.stager.offered(peer.node_id, self._core.groups[shard], manifest, snapshot)
+
+    def _understand(self, shard: ShardId, data: bytes) -> None:
+        try:
+            check_entry(shard, self._core.shape.shards, data)
+        except msgspec.DecodeError as error:
+            raise FrameError(f"an entry is not understood by this version ({error})") from error
 
     def _check_contradicted(self, peer: Peer, shard: ShardId, message: bytes) -> None:
         """A leader's log that lacks what is committed here: somebody forgot what it acknowledged.

@@ -356,6 +356,6 @@ def test_an_entry_that_nobody_understands_ends_only_the_link_of_its_sender(
     for number in honest:
         node = scene.vault.cluster.nodes[number]
         strings.append(number, encode_entry([(1, 1, 1, b"no command")]))
-        wait_until(lambda n=node: "broke the protocol" in n.log.read_text(), "it is refused")
+        wait_until(lambda n=node: "entry is not understood" in n.log.read_text(), "its refusal")
         assert node.process.returncode is None
     strings.end()
