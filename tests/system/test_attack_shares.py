@@ -41,6 +41,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with vault5(root, limit=LIMIT, grace_s=600, shards=1) as vault:
         accounts = {name: Account(vault, name) for name in NAMES}
         made = {name: accounts[name].register(2, RIGHT, name.encode()) for name in NAMES}
+        for account in accounts.values():  # it takes with it what it has applied, so: all of it
+            wait_until(lambda a=account: a.look(1).state == "active", "node 1 has it")
         vault.terminate(1)
         owned = seat_state(vault, 1, [made["one"].registration_id, made["two"].registration_id])
         for account in accounts.values():
