@@ -146,7 +146,7 @@ def test_after_a_run_with_canaries_none_is_found_anywhere(vault: Vault5, tmp_pat
             read += 1
     assert read > 100
     for node in vault.cluster.nodes.values():
-        assert len(haystacks[str(node.log)]) > 1000, "the logs were not empty"
+        assert len(haystacks[str(node.log)]) > 500, "its start and more"
     leaks = {where: leaked for where, hay in haystacks.items() if (leaked := found_in(hay))}
     assert not leaks
 
