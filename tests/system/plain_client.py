@@ -10,6 +10,7 @@ import base64
 import http.client
 import json
 import os
+import select
 import ssl
 import time
 import uuid
@@ -71,7 +72,7 @@ class Http:
         body: dict[str, Any] | bytes | None = None,
         token: str | None = None,
     ) -> Answer:
-        if time.monotonic() - self._used_at > IDLE_S:
+        if time.monotonic() - self._used_at > IDLE_S or self._dropped():
             self.close()
         self._used_at = time.monotonic()
         if self._connection is None:
@@ -93,6 +94,11 @@ class Http:
             raise
         found = json.loads(text) if text else {}
         return Answer(response.status, found, {k.lower(): v for k, v in response.getheaders()})
+
+    def _dropped(self) -> bool:
+        """The node ended since: a kept connection on which something is to be read, its end."""
+        sock = None if self._connection is None else self._connection.sock
+        return sock is not None and bool(select.select([sock], [], [], 0)[0])
 
     def close(self) -> None:
         if self._connection is not None:
