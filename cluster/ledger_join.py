@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cluster import ledger_merge
 from cluster.frames import LedgerAsk
 from cluster.ledger import NO_ROW, decode_row
-from cluster.ledger_rows import Rows, RowsRefusedError, group_row, read, rows_of
+from cluster.ledger_rows import Rows, RowsRefusedError, read, rows_of
 from cluster.limits import (
     GIVER_NS,
     LEDGER_AGAIN_NS,
@@ -27,7 +27,7 @@ from cluster.limits import (
     SECOND,
     SNAPSHOT_SPACE,
 )
-from cluster.manifest import SnapshotDamagedError
+from cluster.manifest import SnapshotDamagedError, group_row
 from cluster.proposals import NO_NODE
 from cluster.types import RecordId, Seat, ShardId
 from engines.identifiers import shard_of

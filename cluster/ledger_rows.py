@@ -7,7 +7,6 @@ ids of attempts, and what the record of the log says too. It travels like a snap
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,10 +14,9 @@ import msgspec
 from cluster import ledger, ledger_merge
 from cluster.frames import LedgerOffer
 from cluster.limits import MAX_LEDGER_BYTES
-from cluster.manifest import ID_BYTES, LENGTH_BYTES, SnapshotDamagedError, split
-from cluster.tables import WHOLE_TABLE, GroupRow, decode_group, group_key
+from cluster.manifest import SnapshotDamagedError, group_row, read_pairs, write_pairs
+from cluster.tables import WHOLE_TABLE
 from cluster.types import RecordId
-from engines.encoding import u32
 from engines.identifiers import shard_of
 
 if TYPE_CHECKING:
@@ -45,14 +43,6 @@ def rows_of(view: ReadView, shard: ShardId, shards: int) -> Iterator[tuple[Recor
             yield RecordId(bytes(key)), value
 
 
-def group_row(view: ReadView, shard: ShardId) -> GroupRow:
-    """The shard's row of the same read transaction."""
-    stored = view.get("group", group_key(shard))
-    if stored is None:
-        raise SnapshotDamagedError(f"shard {shard} has no group row")
-    return decode_group(stored)
-
-
 def build(
     store: Store, files: SnapshotFiles, shard: ShardId, shards: int, name: str
 ) -> LedgerOffer:
@@ -62,28 +52,18 @@ def build(
         SnapshotDamagedError: the ledger is not complete, or larger than a file may be.
 
     """
-    digest, size = hashlib.sha256(), 0
     with store.reading() as view:
         row = group_row(view, shard)
         if not row.ledger:
             raise SnapshotDamagedError(f"shard {shard}: this node's own ledger is not complete")
-        writer = files.create(name)
-        try:
-            for record_id, value in rows_of(view, shard, shards):
-                chunk = record_id + u32(len(value)) + value
-                digest.update(chunk)
-                writer.write(chunk)
-                size += len(chunk)
-                if size > MAX_LEDGER_BYTES:
-                    break
-        finally:
-            writer.close()
+        pairs = rows_of(view, shard, shards)
+        size, sha256, _ = write_pairs(files, name, pairs, MAX_LEDGER_BYTES)
     if size > MAX_LEDGER_BYTES:
         raise SnapshotDamagedError(
             f"shard {shard}: its ledger has more than {MAX_LEDGER_BYTES} bytes, too many for a"
             " node that joins: move to a cluster with more shards"
         )
-    return LedgerOffer(shard, name, row.applied, size, digest.digest())
+    return LedgerOffer(shard, name, row.applied, size, sha256)
 
 
 def read(files: SnapshotFiles, name: str, offer: LedgerOffer, rules: Rules, shards: int) -> Rows:
@@ -94,13 +74,8 @@ def read(files: SnapshotFiles, name: str, offer: LedgerOffer, rules: Rules, shar
         RowsRefusedError: it is, and has a row that no honest node has.
 
     """
-    digest, size = hashlib.sha256(), 0
-    raw: list[tuple[bytes, bytes]] = []
-    for record_id, value in split(files, name, offer.size, ledger.MAX_ROW_BYTES):
-        digest.update(record_id + u32(len(value)) + value)
-        size += ID_BYTES + LENGTH_BYTES + len(value)
-        raw.append((record_id, value))
-    if (size, digest.digest()) != (offer.size, offer.sha256):
+    raw, size, sha256 = read_pairs(files, name, offer.size, ledger.MAX_ROW_BYTES)
+    if (size, sha256) != (offer.size, offer.sha256):
         raise SnapshotDamagedError(f"ledger file {offer.name} is not what was offered")
     rows = Rows()
     previous = b""

@@ -10,7 +10,7 @@ holds no MACs and no ledger: those are each node's own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -27,7 +27,7 @@ from cluster.tables import RECORD_KEY_PREFIX_BYTES, GroupRow, decode_group, grou
 from engines.encoding import u32
 
 if TYPE_CHECKING:
-    from cluster.ports import SnapshotFiles, Store
+    from cluster.ports import ReadView, SnapshotFiles, Store
     from cluster.types import ShardId
 
 ID_BYTES: Final = 32
@@ -76,25 +76,11 @@ def build(
     store: Store, files: SnapshotFiles, shard: ShardId, name: str
 ) -> tuple[Manifest, GroupRow]:
     """Copy one shard into file `name`; runs on a worker thread, in one read transaction."""
-    digest = hashlib.sha256()
-    size = records = 0
     with store.reading() as view:
-        stored = view.get("group", group_key(shard))
-        if stored is None:
-            raise SnapshotDamagedError(f"shard {shard} has no group row")
-        row = decode_group(stored)
-        writer = files.create(name)
-        try:
-            for key, value in view.items("records", *slot_range(shard, row.slot)):
-                chunk = key[RECORD_KEY_PREFIX_BYTES:] + u32(len(value)) + value
-                digest.update(chunk)
-                writer.write(chunk)
-                size += len(chunk)
-                records += 1
-                if size > MAX_SNAPSHOT_BYTES:
-                    break
-        finally:
-            writer.close()
+        row = group_row(view, shard)
+        stored = view.items("records", *slot_range(shard, row.slot))
+        pairs = ((key[RECORD_KEY_PREFIX_BYTES:], value) for key, value in stored)
+        size, sha256, records = write_pairs(files, name, pairs, MAX_SNAPSHOT_BYTES)
     if size > MAX_SNAPSHOT_BYTES:
         raise SnapshotDamagedError(
             f"shard {shard} holds more than the {MAX_SNAPSHOT_BYTES} bytes that a snapshot may"
@@ -108,7 +94,7 @@ def build(
         row.applied,
         row.applied_term,
         size,
-        digest.digest(),
+        sha256,
         records,
         row.hash,
         row.revision,
@@ -123,18 +109,71 @@ def read(files: SnapshotFiles, name: str, manifest: Manifest) -> list[tuple[byte
         SnapshotDamagedError: any of them differs.
 
     """
-    digest, size = hashlib.sha256(), 0
-    records: list[tuple[bytes, bytes]] = []
+    records, size, sha256 = read_pairs(files, name, manifest.size, MAX_RECORD_BYTES)
     state = EMPTY_HASH
-    for record_id, value in split(files, name, manifest.size, MAX_RECORD_BYTES):
-        digest.update(record_id + u32(len(value)) + value)
-        size += ID_BYTES + LENGTH_BYTES + len(value)
+    for record_id, value in records:
         state = statehash.add(state, record_id, value)
-        records.append((record_id, value))
-    found = (size, digest.digest(), len(records), statehash.encode_hash(state))
+    found = (size, sha256, len(records), statehash.encode_hash(state))
     if found != (manifest.size, manifest.sha256, manifest.records, manifest.hash):
         raise SnapshotDamagedError(f"snapshot {manifest.name} is not what its manifest says")
     return records
+
+
+def group_row(view: ReadView, shard: ShardId) -> GroupRow:
+    """The shard's row of the same read transaction.
+
+    Raises:
+        SnapshotDamagedError: there is none.
+
+    """
+    stored = view.get("group", group_key(shard))
+    if stored is None:
+        raise SnapshotDamagedError(f"shard {shard} has no group row")
+    return decode_group(stored)
+
+
+# ------------------------------------------------------------------ files of (id, bytes)
+
+
+def write_pairs(
+    files: SnapshotFiles, name: str, pairs: Iterable[tuple[bytes, bytes]], limit: int
+) -> tuple[int, bytes, int]:
+    """Write them one after the other; (bytes, SHA-256, pairs) of the file.
+
+    It ends behind the pair that makes it longer than `limit` bytes: such a file is of no use.
+    """
+    digest, size, count = hashlib.sha256(), 0, 0
+    writer = files.create(name)
+    try:
+        for key, value in pairs:
+            chunk = _packed(key, value)
+            digest.update(chunk)
+            writer.write(chunk)
+            size += len(chunk)
+            count += 1
+            if size > limit:
+                break
+    finally:
+        writer.close()
+    return size, digest.digest(), count
+
+
+def read_pairs(
+    files: SnapshotFiles, name: str, limit: int, longest: int
+) -> tuple[list[tuple[bytes, bytes]], int, bytes]:
+    """(pairs, bytes, SHA-256) of a file; raises as `split` does."""
+    digest, size = hashlib.sha256(), 0
+    pairs: list[tuple[bytes, bytes]] = []
+    for key, value in split(files, name, limit, longest):
+        chunk = _packed(key, value)
+        digest.update(chunk)
+        size += len(chunk)
+        pairs.append((key, value))
+    return pairs, size, digest.digest()
+
+
+def _packed(key: bytes, value: bytes) -> bytes:
+    return key + u32(len(value)) + value
 
 
 def split(
