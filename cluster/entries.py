@@ -15,6 +15,8 @@ from cluster.commands import Barrier, decode_command
 from cluster.decoding import Decoder
 from engines.identifiers import shard_of
 
+NORMAL_ENTRY: Final = 0
+"""The engine's kind of an entry that holds commands; the others change members."""
 ENTRY_VERSION: Final = 1
 
 Sent = tuple[int, int, int, bytes]

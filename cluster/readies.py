@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.core import LEADER
+from cluster.entries import NORMAL_ENTRY
 from cluster.proposals import NO_NODE
 from cluster.statehash import encode_hash
 from cluster.tables import log_key, log_value
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from cluster.parts import Parts
     from cluster.talk import Talk
     from engines._engines import Ready
-
-NORMAL_ENTRY = 0
 
 
 class Readies:

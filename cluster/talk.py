@@ -13,7 +13,7 @@ import msgspec
 
 from cluster.api import HostStopped
 from cluster.core import LEADER
-from cluster.entries import check_entry
+from cluster.entries import NORMAL_ENTRY, check_entry
 from cluster.frames import (
     Accepted,
     Beat,
@@ -48,7 +48,8 @@ APPEND_RESPONSE = 4
 SNAPSHOT = 7
 HEARTBEAT = 8
 HEARTBEAT_RESPONSE = 9
-NORMAL_ENTRY = 0
+Seen = tuple[int, int, int, int, int, int, int]
+"""What `MultiRaft.peek` says of one message: kind, from, to, term, index, log_term, commit."""
 
 
 class Talk:
@@ -287,11 +288,13 @@ class Talk:
     def _step_one(self, peer: Peer, shard: ShardId, message: bytes) -> None:
         """Check one message and step it, before the next one: that one may depend on it."""
         raft = self._core.raft
-        kind = self._check_rolled_back(peer, shard, message)
+        seen = raft.peek(message)
+        kind = seen[0]
+        self._check_rolled_back(peer, shard, seen)
         if self._core.room is Room.FULL and kind in (APPEND, SNAPSHOT):
             return
         if kind == APPEND:
-            self._check_contradicted(peer, shard, message)
+            self._check_contradicted(peer, shard, seen)
             # Appended, an entry that nobody understands would end every node that applies it, at
             # each of its starts: refused here, an owned leader ends only its own link.
             for entry_kind, data in raft.entries_of(message):
@@ -306,14 +309,14 @@ class Talk:
         except msgspec.DecodeError as error:
             raise FrameError(f"an entry is not understood by this version ({error})") from error
 
-    def _check_contradicted(self, peer: Peer, shard: ShardId, message: bytes) -> None:
+    def _check_contradicted(self, peer: Peer, shard: ShardId, seen: Seen) -> None:
         """A leader's log that lacks what is committed here: somebody forgot what it acknowledged.
 
         raft-rs refuses such an append for ever and says nothing. This node may be the one that
         remembers, so it stays, says so, and gives no shares (I9) while its log does not go on. It
         may also be a lie: then the true leader's next entry is appended here, and all is well.
         """
-        _, _, _, term, index, log_term, _ = self._core.raft.peek(message)
+        _, _, _, term, index, log_term, _ = seen
         group = self._core.groups[shard]
         if term < group.term or not group.truncated_index <= index <= group.commit:
             return
@@ -327,30 +330,27 @@ class Talk:
                 " with an old data directory, and replace those"
             )
 
-    def _check_rolled_back(self, peer: Peer, shard: int, message: bytes) -> int:
+    def _check_rolled_back(self, peer: Peer, shard: ShardId, seen: Seen) -> None:
         """Rule (d), before step: does somebody remember more of this log than this node has?
-
-        Returns the kind of the message.
 
         That stops the node, so it must be the word of who sent it: whatever does not decode or is
         said in another's name cuts the link instead.
         """
-        kind, sender, to, term, index, _, commit = self._core.raft.peek(message)
+        kind, sender, to, term, index, _, commit = seen
         if (sender, to) != (peer.node_id, self._core.shape.node_id):
             raise FrameError(f"it sent a Raft message from {sender} to {to}")
         if kind not in (APPEND_RESPONSE, HEARTBEAT, HEARTBEAT_RESPONSE):
-            return kind
+            return
         group = self._core.groups[shard]
         if kind != HEARTBEAT:
-            seen = max(index, commit)
+            known = max(index, commit)
             mine = group.role == LEADER and term == group.term
         else:
-            seen = commit
+            known = commit
             mine = term >= group.term
-        if mine and seen > group.last_index:
+        if mine and known > group.last_index:
             raise HostStopped(
-                f"shard {shard}: node {peer.node_id} has acknowledged index {seen} of this log,"
+                f"shard {shard}: node {peer.node_id} has acknowledged index {known} of this log,"
                 f" which ends at {group.last_index}: this node's directory was rolled back; "
                 + replace_node(self._core.shape.node_id)
             )
-        return kind

@@ -21,7 +21,7 @@ from cluster.commands import (
     Status,
     decode_command,
 )
-from cluster.entries import decode_entry
+from cluster.entries import NORMAL_ENTRY, decode_entry
 from cluster.record import Record, Rules, encode_record
 from cluster.statehash import EMPTY_HASH, StateHash
 from cluster.tables import FIRST_INDEX, log_key, split_log_value
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from chaos.sim.world import World
-
-NORMAL_ENTRY = 0
 
 Proposal = tuple[int, int, int]
 """(origin node, its incarnation, its sequence number)."""
