@@ -415,15 +415,24 @@ class Client:
 
     async def observe(self, node: int | None = None) -> Mapping[str, Any]:
         """Look at the record, at `node` or anywhere."""
-        if node is None:
-            reply = await self.until_ok("observe", "GET", "/v1/record")
-        else:
-            reply = await self.send(node, "observe", "GET", "/v1/record")
-            if not reply.ok:
-                raise RefusedError(f"observe at node {node}: {reply.status} {dict(reply.body)}")
+        reply = await self.look(node)
         body = reply.body
         self.expect.shown(body.get("guesses_remaining"), body["era"], f"node {reply.node}")
         return body
+
+    async def look(self, node: int | None) -> Reply:
+        """The record as `node` or anybody tells it, held against nothing.
+
+        Raises:
+            RefusedError: `node` did not tell.
+
+        """
+        if node is None:
+            return await self.until_ok("observe", "GET", "/v1/record")
+        reply = await self.send(node, "observe", "GET", "/v1/record")
+        if not reply.ok:
+            raise RefusedError(f"observe at node {node}: {reply.status} {dict(reply.body)}")
+        return reply
 
     @property
     def may_guess(self) -> bool:

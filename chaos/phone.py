@@ -196,12 +196,7 @@ class Phone(Client):
         """Look at the record; of a full one, that it is exhausted, then locked, never open."""
         if self.shut_era is None and self.expect.now is not None:
             return await super().observe(node)
-        if node is None:
-            reply = await self.until_ok("observe", "GET", "/v1/record")
-        else:
-            reply = await self.send(node, "observe", "GET", "/v1/record")
-            if not reply.ok:
-                raise RefusedError(f"observe at node {node}: {reply.status} {dict(reply.body)}")
+        reply = await self.look(node)
         body = reply.body
         if self.shut_era is not None:
             allowed = {("exhausted", self.shut_era), ("locked", self.shut_era + 1)}
