@@ -87,6 +87,7 @@ class DataDir:
     def release(self) -> None:
         """Let another process have it. Twice is once."""
         if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # a forked child may still share the descriptor
             os.close(self._lock)
             self._lock = None
 

@@ -245,6 +245,7 @@ class Store:
             self._closed = True
             self.release()
             self._env.close()
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # a forked child may still share the descriptor
             os.close(self._lock)
 
     def _fresh(self) -> _View:

@@ -126,6 +126,9 @@ class StateFile:
         try:
             yield
         finally:
+            # Not by close alone: a child that another thread forks meanwhile shares the lock
+            # until it execs, and the next call here would find the file in use.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def load(self) -> State:

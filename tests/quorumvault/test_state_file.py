@@ -70,6 +70,24 @@ def test_two_calls_cannot_use_one_file_at_once(tmp_path):
         pass
 
 
+def test_a_child_forked_during_a_call_does_not_keep_the_file_in_use(tmp_path):
+    file = StateFile(tmp_path / "s")
+    ended, end = os.pipe()
+    with file.locked():
+        child = os.fork()
+        if child == 0:
+            os.close(end)
+            os.read(ended, 1)  # as between a fork and its exec: it has all descriptors still
+            os._exit(0)
+    try:
+        with file.locked():
+            pass
+    finally:
+        os.close(ended)
+        os.close(end)
+        os.waitpid(child, 0)
+
+
 def test_a_refused_write_leaves_the_old_state(tmp_path):
     file = StateFile(tmp_path / "s")
     file.save(State(attempt=ATTEMPT))
