@@ -16,6 +16,11 @@ of his certificate) hands out: three voters acknowledge with two, and the loss o
 could take that (I4). Every change carries its book's revision through the log. A leader whose
 book is older than one that the shard has seen proposes nothing: it would undo what it does not
 know of. Nor does one whose book has whom another book removed: no id ever comes back (I8).
+
+A log is an owned leader's word, so a change out of it meets two judges. `is_step`, the same at
+every replica, keeps what no leader of ours could do from these members from having any effect.
+`contradiction` keeps out of this node's log what its own book rules out: appended and committed, it
+would end or cut off this node at each of its starts.
 """
 
 from __future__ import annotations
@@ -147,6 +152,81 @@ def _decide(voters: set[NodeId], alive: frozenset[NodeId]) -> bool:
 
 def _names(nodes: set[NodeId] | list[NodeId]) -> str:
     return ", ".join(str(node) for node in sorted(nodes)) or "none"
+
+
+# ------------------------------------------------------------------ out of somebody's log
+
+
+def is_step(
+    change: Change, voters: tuple[NodeId, ...], learners: tuple[NodeId, ...], seats: int
+) -> bool:
+    """True for a step that `next_change` can make from these members; others change nothing.
+
+    Nobody is demoted, only learners become voters, and no second seat is emptied (I4).
+    """
+    match change.kind:
+        case Kind.ADD_LEARNER:
+            return change.node not in voters and change.node not in learners
+        case Kind.ADD_VOTER:
+            return change.node in learners
+        case Kind.REMOVE:
+            return change.node in learners or (
+                change.node in voters and len(set(voters) - {change.node}) >= seats - 1
+            )
+
+
+def contradiction(book: Shape, change: Change) -> str | None:
+    """Why this node's own book rules the change out; None when it does not.
+
+    A change by a newer book may do what this one cannot know, but not remove this very node: that
+    a node was replaced it learns from an operator, or from `threshold` peers.
+    """
+    known = change.revision <= book.revision
+    if change.kind is Kind.REMOVE:
+        if known and change.node not in book.retired:
+            return f"it removes node {change.node}, which nobody replaced"
+        if not known and change.node == book.node_id:
+            return "it removes this node"
+    elif change.node in book.founders:
+        return f"it adds node {change.node}, which was there from the start"
+    elif known and change.node not in book.seats and change.node not in book.retired:
+        return f"it adds node {change.node}, which was never a member"
+    return None
+
+
+def foreign_members(
+    book: Shape,
+    voters: tuple[NodeId, ...],
+    learners: tuple[NodeId, ...],
+    revision: int,
+    *,
+    votes: bool,
+) -> str | None:
+    """Why no honest leader sends this node a snapshot with these members; None when one may.
+
+    Args:
+        book: this node's own.
+        voters: of the snapshot.
+        learners: of the snapshot.
+        revision: of the book by which they came, as the snapshot says.
+        votes: this node is a voter now.
+
+    """
+    everybody = {*voters, *learners}
+    own = book.node_id
+    if own not in everybody or (votes and own in learners):
+        return "this node is no voter there"
+    if demoted := set(book.founders) & set(learners):
+        return f"node {_names(demoted)} does not vote there"
+    if len(voters) < len(book.seats) - 1:
+        return "two seats are empty there"
+    if revision > book.revision:
+        return None
+    if strange := everybody - book.seats.keys() - book.retired.keys():
+        return f"node {_names(strange)} was never a member"
+    if missing := set(book.founders) - book.retired.keys() - set(voters):
+        return f"node {_names(missing)}, which nobody replaced, is missing there"
+    return None
 
 
 # ------------------------------------------------------------------ in the log

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from cluster.api import HostStopped
 from cluster.core import LEADER
 from cluster.limits import GIVER_NS, LEARNER_LAG_ENTRIES, LEARNER_STEADY_NS
-from cluster.membership import Change, Refrain, View, decode_change, encode_change, next_change
+from cluster.membership import (
+    Change,
+    Refrain,
+    View,
+    decode_change,
+    encode_change,
+    is_step,
+    next_change,
+)
 from cluster.types import NodeId
 from engines._engines import ProposalDropped
 
@@ -123,7 +131,12 @@ class Reconcile:
 
         """
         change = decode_change(kind, data)
-        if change is None or change.revision < group.revision:
+        seats = len(self._core.shape.seats)
+        if (
+            change is None
+            or change.revision < group.revision
+            or not is_step(change, group.voters, group.learners, seats)
+        ):
             self._core.alarm(
                 f"shard {group.shard}, entry {index}: a change of members that no leader of this"
                 " version makes, or by a book older than the last one: nothing changed"
@@ -139,8 +152,9 @@ class Reconcile:
             raise HostStopped(
                 self._core.shape.retirement()
                 or f"node {own} was removed from shard {group.shard} by revision"
-                f" {change.revision} of cluster.json: it was replaced: shut this one down and"
-                " destroy its HSM keys"
+                f" {change.revision} of cluster.json, and its own, of revision"
+                f" {self._core.shape.revision}, knows nothing of it: ask the operators whether it"
+                " was replaced ('quorumvault cluster status'); if not, a data center is owned"
             )
         self.changed(group)
 

@@ -22,6 +22,7 @@ from cluster.limits import (
     STAGE_RECORDS_PER_BATCH,
 )
 from cluster.manifest import Manifest, SnapshotDamagedError, decode_manifest, read
+from cluster.membership import foreign_members
 from cluster.proposals import NO_NODE
 from cluster.record import Record, Rules, decode_record, is_bound
 from cluster.statehash import decode_hash
@@ -111,6 +112,8 @@ class SnapshotStager:
         if index <= status.commit:
             self._decline(group.shard, manifest, message)
             return
+        if self._foreign(peer, group, manifest, message):
+            return
         stage = self._stages.get(group.shard)
         if stage is not None and stage.data == data:
             stage.message = message  # the same offer, perhaps in a later message
@@ -136,6 +139,21 @@ class SnapshotStager:
             size=manifest.size,
             done=lambda ok: self._fetched(group.shard, stage, ok=ok),
         )
+
+    def _foreign(self, peer: NodeId, group: Group, manifest: Manifest, message: bytes) -> bool:
+        """True, and an alarm, when this node's own book rules the snapshot's members out."""
+        shape = self._core.shape
+        voters, learners = (tuple(map(NodeId, ids)) for ids in self._core.raft.members_of(message))
+        votes = shape.node_id in group.voters
+        why = foreign_members(shape, voters, learners, manifest.revision, votes=votes)
+        if why is not None:
+            self._core.alarm(
+                f"shard {group.shard}: node {peer} offered a snapshot with members by revision"
+                f" {manifest.revision} of cluster.json, and this node's own, of revision"
+                f" {shape.revision}, rules them out ({why}): not taken"
+            )
+            self._tell(group.shard, peer, manifest, "failed")
+        return why is not None
 
     def _decline(self, shard: ShardId, manifest: Manifest, message: bytes) -> None:
         """It brings nothing new; raft-rs, which declines it, tells the leader where this node is.

@@ -32,6 +32,7 @@ from cluster.frames import (
     decode_frame,
 )
 from cluster.limits import BEAT_NS, MARKS_AGAIN_NS, MAX_INBOX_BYTES, TURN_INPUT_BYTES
+from cluster.membership import contradiction, decode_change
 from cluster.next_step import replace_node
 from cluster.room import Room
 from cluster.statehash import encode_hash
@@ -192,7 +193,12 @@ class Talk:
                     self._on_hello(peer, item)
                 elif isinstance(item, Welcome):
                     # Heard also from a peer that has not been accepted yet: both ask first.
-                    self._parts.gate.welcome(peer.node_id, item)
+                    if not self._parts.gate.welcome(peer.node_id, item):
+                        self._core.alarm(
+                            f"node {peer.node_id} refuses this node's greeting: it has seen"
+                            f" incarnation {item.incarnation} of it; one more node that says so"
+                            " ends this one"
+                        )
                     peer.welcomed = peer.welcomed or item.nonce == self._hello.nonce
                 elif frame.incarnation == peer.incarnation:
                     self._item(peer, item, now)
@@ -300,6 +306,8 @@ class Talk:
             for entry_kind, data in raft.entries_of(message):
                 if entry_kind == NORMAL_ENTRY:
                     self._understand(shard, data)
+                elif self._ruled_out(peer, shard, entry_kind, data):
+                    return
         for _, manifest, snapshot in raft.step_frame(peer.node_id, [(shard, message)]):
             self._parts.stager.offered(peer.node_id, self._core.groups[shard], manifest, snapshot)
 
@@ -308,6 +316,26 @@ class Talk:
             check_entry(shard, self._core.shape.shards, data)
         except msgspec.DecodeError as error:
             raise FrameError(f"an entry is not understood by this version ({error})") from error
+
+    def _ruled_out(self, peer: Peer, shard: ShardId, kind: int, data: bytes) -> bool:
+        """True, and an alarm, for a change of members that this node's own book contradicts.
+
+        It is not appended: a node that lacks entries is behind, one that has a false one is lost.
+        """
+        change = decode_change(kind, data)
+        if change is None:
+            raise FrameError("a change of members that no leader of this version makes")
+        shape = self._core.shape
+        why = contradiction(shape, change)
+        if why is not None:
+            self._core.alarm(
+                f"shard {shard}: node {peer.node_id} leads with a change of members by revision"
+                f" {change.revision} of cluster.json, and this node's own, of revision"
+                f" {shape.revision}, rules it out ({why}): not taken. If it was made on purpose,"
+                " hand this node the newest one ('quorumvault member sync'); else a data center is"
+                " owned"
+            )
+        return why is not None
 
     def _check_contradicted(self, peer: Peer, shard: ShardId, seen: Seen) -> None:
         """A leader's log that lacks what is committed here: somebody forgot what it acknowledged.

@@ -238,6 +238,8 @@ class MultiRaft:
         """
     def entries_of(self, message: bytes) -> list[tuple[int, bytes]]:
         """(kind, data) of each entry that a MsgAppend carries, to check before step."""
+    def members_of(self, message: bytes) -> tuple[list[int], list[int]]:
+        """(voters, learners) that a MsgSnapshot brings, to check before it is stepped."""
     def step_snapshot(self, shard: int, message: bytes) -> bool:
         """Step a MsgSnapshot whose file is staged and checked; False when raft declined it."""
     def tick_all(self) -> list[int]:

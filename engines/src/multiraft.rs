@@ -241,6 +241,14 @@ impl MultiRaft {
         })
     }
 
+    fn members_of(&self, message: &[u8]) -> PyResult<(Vec<u64>, Vec<u64>)> {
+        self.enter("members_of", |_| {
+            let m = wire::decode(message).map_err(Refusal::Value)?;
+            let conf_state = m.get_snapshot().get_metadata().get_conf_state();
+            Ok((conf_state.voters.clone(), conf_state.learners.clone()))
+        })
+    }
+
     fn step_snapshot(&self, shard: u64, message: &[u8]) -> PyResult<bool> {
         self.enter("step_snapshot", |core| {
             let to = core.config.id;

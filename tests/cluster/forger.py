@@ -99,7 +99,7 @@ class Forger:
         if self.nodes[victim].up:
             assert self.group(victim).applied > before
 
-    def install(self, victim, records):
+    def install(self, victim, records, *, voters=None, learners=(), revision=0):
         """Have the victim replace the shard by `records`; True when it did."""
         term, last, _ = self.end(victim)
         index, state, data = last + 100, EMPTY_HASH, b""
@@ -112,12 +112,12 @@ class Forger:
         self.nodes[self.owned].files[name] = data
         said = Manifest(
             name, 0, index, term, len(data), hashlib.sha256(data).digest(), len(records),
-            encode_hash(state),
+            encode_hash(state), revision,
         )  # fmt: skip
-        voters = list(self.world.node_ids)
+        voters = list(self.world.node_ids if voters is None else voters)
         self.raft(
             victim, SNAPSHOT, term=term,
-            snapshot=wire_snapshot(index, term, voters, encode_manifest(said)),
+            snapshot=wire_snapshot(index, term, voters, encode_manifest(said), learners),
         )  # fmt: skip
         self.world.run(1)
         return self.nodes[victim].up and self.group(victim).applied >= index
@@ -135,6 +135,12 @@ class Forger:
         node = self.nodes[victim]
         node.guard(node.host.on_frame, self.owned, frame)
         self.world.run(1)
+
+    def refuse(self, victim):
+        """Tell a running victim that we have seen a later life of it."""
+        host = self.nodes[victim].host
+        later = host.status().incarnation + 1
+        self.say(victim, Welcome(host._parts.nonce, False, later, []))
 
     def _greeted(self, victim):
         """The Hello of its present life, if it was heard."""

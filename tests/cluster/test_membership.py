@@ -12,8 +12,11 @@ from cluster.membership import (
     Kind,
     Refrain,
     View,
+    contradiction,
     decode_change,
     encode_change,
+    foreign_members,
+    is_step,
     next_change,
 )
 from cluster.tables import decode_group, encode_row, founding_group
@@ -269,3 +272,73 @@ def test_a_group_row_from_before_replacements_is_a_founder_s():
     older = msgspec.msgpack.decode(encode_row(row))[:-2]
     assert decode_group(encode_row(older)) == row
     assert (row.revision, row.ledger) == (0, True)
+
+
+# ---------------------------------------------------------------- out of somebody's log
+
+
+@pytest.mark.parametrize(
+    ("kind", "node", "voters", "learners", "step"),
+    [
+        (Kind.ADD_LEARNER, 6, (1, 2, 3, 5), (), True),
+        (Kind.ADD_LEARNER, 6, (1, 2, 3, 5), (6,), False),
+        (Kind.ADD_LEARNER, 5, (1, 2, 3, 5), (), False),
+        (Kind.ADD_VOTER, 6, (1, 2, 3, 5), (6,), True),
+        (Kind.ADD_VOTER, 6, (1, 2, 3, 5), (), False),
+        (Kind.ADD_VOTER, 5, (1, 2, 3, 5), (6,), False),
+        (Kind.REMOVE, 4, (1, 2, 3, 4, 5), (), True),
+        (Kind.REMOVE, 6, (1, 2, 3, 5), (6,), True),
+        (Kind.REMOVE, 5, (1, 2, 3, 5), (6,), False),
+        (Kind.REMOVE, 9, (1, 2, 3, 4, 5), (), False),
+    ],
+)
+def test_only_what_a_leader_of_ours_can_do_from_these_members_has_an_effect(
+    kind, node, voters, learners, step
+):
+    assert is_step(Change(kind, node, 7), voters, learners, seats=5) is step
+
+
+@pytest.mark.parametrize("book", [FOUNDED, REPLACED, TWICE, AGAIN])
+def test_no_step_that_is_due_is_ruled_out_by_any_book_that_knows_it(book):
+    shape = book.shape(1)
+    voters, learners = [1, 2, 3, 4, 5], []
+    for _ in range(20):
+        change = decide(book, voters, learners, ripe=learners)
+        if change is None:
+            break
+        assert is_step(change, tuple(voters), tuple(learners), seats=5)
+        for reader in sorted({*shape.seats, *shape.retired}):
+            assert contradiction(book.shape(reader), change) is None
+        learners = [node for node in learners if node != change.node]
+        voters = [node for node in voters if node != change.node]
+        if change.kind is not Kind.REMOVE:
+            (voters if change.kind is Kind.ADD_VOTER else learners).append(change.node)
+        members = (tuple(voters), tuple(learners))
+        for reader in sorted({*voters, *learners}):
+            votes = reader in voters
+            own = book.shape(reader)
+            assert foreign_members(own, *members, book.revision, votes=votes) is None
+    assert sorted(voters) == sorted(shape.seats)
+    assert not learners
+
+
+@pytest.mark.parametrize(
+    ("book", "kind", "node", "revision", "why"),
+    [
+        (FOUNDED, Kind.REMOVE, 4, 0, "nobody replaced"),
+        (FOUNDED, Kind.REMOVE, 1, 9, "this node"),
+        (FOUNDED, Kind.REMOVE, 4, 9, None),
+        (REPLACED, Kind.REMOVE, 4, 1, None),
+        (REPLACED, Kind.REMOVE, 4, 0, None),
+        (REPLACED, Kind.REMOVE, 6, 1, "nobody replaced"),
+        (AGAIN, Kind.REMOVE, 6, 2, None),
+        (FOUNDED, Kind.ADD_LEARNER, 1, 9, "from the start"),
+        (FOUNDED, Kind.ADD_VOTER, 3, 0, "from the start"),
+        (FOUNDED, Kind.ADD_LEARNER, 6, 0, "never a member"),
+        (FOUNDED, Kind.ADD_LEARNER, 6, 1, None),
+        (AGAIN, Kind.ADD_VOTER, 6, 1, None),
+    ],
+)
+def test_what_the_own_book_says_of_a_change(book, kind, node, revision, why):
+    said = contradiction(book.shape(1), Change(kind, node, revision))
+    assert (said is None) if why is None else why in said

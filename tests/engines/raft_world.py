@@ -370,8 +370,15 @@ def wire_entry(index: int, term: int, data: bytes = b"", kind: int = 0) -> bytes
     return number(1, kind) + number(2, term) + number(3, index) + blob(4, data)
 
 
-def wire_snapshot(index: int, term: int, voters: list[int], data: bytes = b"manifest") -> bytes:
+def wire_snapshot(
+    index: int,
+    term: int,
+    voters: list[int],
+    data: bytes = b"manifest",
+    learners: tuple[int, ...] = (),
+) -> bytes:
     conf = b"".join(varint(1 << 3) + varint(voter) for voter in voters)
+    conf += b"".join(varint(2 << 3) + varint(learner) for learner in learners)
     return blob(1, data) + blob(2, blob(1, conf) + number(2, index) + number(3, term))
 
 
