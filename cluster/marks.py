@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cluster.types import NodeId
 
 _NO_NONCE = b""
+REFUSALS = 2
+"""Peers that must refuse a node that already runs before it ends."""
 
 
 class _Remembered:
@@ -114,6 +116,7 @@ class Gate:
         self._needed = needed
         self._silent = set(others)
         self._returned: set[NodeId] = set()
+        self._refused: set[NodeId] = set()
         self._enough_since: int | None = None
         self._open = False
 
@@ -147,28 +150,37 @@ class Gate:
             self._enough_since = now
         self._open = not self._silent or now - self._enough_since >= GATE_PATIENCE_NS
 
-    def welcome(self, peer: NodeId, welcome: Welcome) -> None:
-        """Take one voter's answer.
+    def welcome(self, peer: NodeId, welcome: Welcome) -> bool:
+        """Take one voter's answer; False when it refuses this node, and is the first to do so.
+
+        At a start the word of one is enough, who may be the only one that remembers. A node that
+        runs was accepted by two: a second process with its id would be refused, or refuse it, at
+        more than one, so that one alone may be a lie.
 
         Raises:
             HostStopped: the peer saw a later life of this node, or more than the disk has.
 
         """
         if welcome.nonce != self._nonce:
-            return  # an answer to an earlier process
+            return True  # an answer to an earlier process
         if not welcome.accepted:
+            self._refused.add(peer)
+            if self._open and len(self._refused) < REFUSALS:
+                return False
             raise HostStopped(
                 f"node {peer} has seen incarnation {welcome.incarnation} of this node id from"
                 " elsewhere: an older copy or a second process; stop the other one, or "
                 + replace_node()
             )
+        self._refused.discard(peer)
         if self._open:
-            return
+            return True
         for mark in welcome.marks:
             self._check(peer, mark)
         self._silent.discard(peer)
         if welcome.voter:
             self._returned.add(peer)
+        return True
 
     def _check(self, peer: NodeId, mark: ShardMark) -> None:
         own = self._durable.get(mark.shard)
