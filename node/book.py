@@ -56,18 +56,34 @@ class Book:
         self._path = path
         self._obey = obey
         self._writing = asyncio.Lock()
+        self._keeping: set[asyncio.Task[bool]] = set()
 
     async def take(self, data: bytes) -> bool:
         """Keep an offered cluster file; False when it is the present one, and nothing changed.
 
-        It is durable when this returns; `obey_now` is the caller's next step.
+        It is durable when this returns; `obey_now` is the caller's next step. A caller that is
+        cancelled meanwhile stops nothing: a write that goes on in its thread must end before the
+        next one, or an older file could come to lie over a newer one. It is obeyed then, too.
 
         Raises:
             ClusterFileError: it is no cluster file, or cannot be written.
             Conflict: it does not go on from the present one.
 
         """
-        offered = parse(data, "offered")
+        keeping = asyncio.create_task(self._keep(parse(data, "offered")), name="cluster file")
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+        try:
+            return await asyncio.shield(keeping)
+        except asyncio.CancelledError:
+            keeping.add_done_callback(self._obey_kept)
+            raise
+
+    def _obey_kept(self, keeping: asyncio.Task[bool]) -> None:
+        if not keeping.cancelled() and keeping.exception() is None and keeping.result():
+            self.obey_now()
+
+    async def _keep(self, offered: ClusterFile) -> bool:
         async with self._writing:
             match standing(self.current, offered):
                 case Standing.SAME:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import socket
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -290,3 +292,31 @@ async def test_no_call_resets_or_reads_a_record(listener: Listener, path: str) -
             async with session.request(method, listener.url + path) as answer:
                 assert answer.status == 404
                 assert "PUT /v1/cluster" in (await answer.json(content_type=None))["detail"]
+
+
+async def test_an_operator_who_hangs_up_does_not_let_an_older_file_come_to_lie_over_a_newer_one(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "cluster.json"
+    save(path, FOUNDING)
+    slow = threading.Event()
+
+    def save_slowly(target, cluster):
+        if cluster == ONE:
+            slow.wait(10)
+        save(target, cluster)
+
+    monkeypatch.setattr("node.book.save", save_slowly)
+    obeyed: list[int] = []
+    book = Book(FOUNDING, path, lambda cluster: obeyed.append(cluster.revision))
+    first = asyncio.create_task(book.take(encode(ONE)))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    second = asyncio.create_task(book.take(encode(TWO)))
+    await asyncio.sleep(0)
+    slow.set()
+    assert await second
+    assert load(path) == TWO == book.current
+    assert obeyed[0] == 1, "what was kept for him is obeyed, though he heard nothing of it"
