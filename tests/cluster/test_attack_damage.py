@@ -9,13 +9,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 from forger import Forger
-from raft_world import APPEND, APPEND_RESPONSE
+from raft_world import APPEND, APPEND_RESPONSE, wire_entry
 
 from chaos.sim import Account, World
 from cluster.api import Applied
 from cluster.commands import Barrier, encode_command
 from cluster.entries import check_entry, encode_entry
 from cluster.frames import Hashes, HashPoint, Marks, ShardMark
+from cluster.membership import Change, Kind, encode_change
 from cluster.record import Record
 
 LIMIT = 3
@@ -116,6 +117,106 @@ def test_an_entry_with_a_command_of_another_shard_is_refused_too():
         check_entry(0, 2, encode_entry([(1, 1, 1, command)]))
 
 
+CONF_CHANGE_V2 = 2
+
+
+def change_members(scene, victim, *changes, kind=CONF_CHANGE_V2):
+    term, last, last_term = scene.liar.end(victim)
+    entries = [
+        wire_entry(
+            last + n, term, change if isinstance(change, bytes) else encode_change(change), kind
+        )
+        for n, change in enumerate(changes, start=1)
+    ]
+    scene.liar.raft(
+        victim, APPEND, term=term, index=last, log_term=last_term, commit=last + len(entries),
+        entries=entries,
+    )  # fmt: skip
+    scene.world.run(0.3)
+
+
+@pytest.mark.parametrize("revision", [0, 1, 2**52])
+@pytest.mark.parametrize("kind", [Kind.REMOVE, Kind.ADD_LEARNER])
+def test_no_forged_change_removes_or_demotes_the_node_that_it_is_sent_to(scene, kind, revision):
+    """Committed on its disk, it ended or muted each honest node at each of its starts: for good."""
+    for node in HONEST:
+        change_members(scene, node, Change(kind, node, revision))
+        assert "cluster.json" in scene.liar.alarms(node)
+        assert scene.liar.group(node).voters == (1, 2, 3, 4, 5)
+    assert scene.stopped() == set()
+    assert scene.serves()
+    assert all(scene.liar.group(node).revision == 0 for node in HONEST)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(Kind.REMOVE, 1, 0),
+        Change(Kind.ADD_VOTER, 6, 0),
+        Change(Kind.ADD_LEARNER, 6, 0),
+        Change(Kind.ADD_VOTER, 1, 2**52),
+    ],
+    ids=str,
+)
+def test_changes_that_the_own_book_rules_out_are_in_no_log(scene, change):
+    for node in HONEST:
+        last = scene.liar.group(node).last_index
+        change_members(scene, node, change)
+        assert scene.liar.group(node).last_index == last
+    assert scene.serves()
+
+
+def test_a_forged_newer_book_never_empties_two_seats_of_a_shard(scene):
+    """What this node's book cannot know is bounded by what any leader may do."""
+    others = (3, 4, 5)
+    change_members(scene, 2, *(Change(Kind.REMOVE, node, 7) for node in others))
+    assert len(scene.liar.group(2).voters) == 4
+    change_members(scene, 2, Change(Kind.ADD_VOTER, 9, 7), Change(Kind.ADD_LEARNER, 4, 7))
+    assert scene.liar.group(2).voters == (1, 2, 4, 5)
+    assert scene.liar.group(2).learners == ()
+    assert scene.stopped() == set()
+
+
+def test_a_change_that_no_leader_makes_cuts_the_link_and_is_in_no_log(scene):
+    for node in HONEST:
+        last = scene.liar.group(node).last_index
+        change_members(scene, node, b"\xff\xff")
+        assert scene.liar.group(node).last_index == last
+        assert "broke the protocol" in scene.liar.alarms(node)
+    assert scene.serves()
+
+
+@pytest.mark.parametrize(
+    ("voters", "learners", "revision", "why"),
+    [
+        ((1, 3, 4, 5), (2,), 7, "no voter there"),
+        ((1, 3, 4, 5), (), 7, "no voter there"),
+        ((1, 2, 4, 5), (3,), 7, "does not vote there"),
+        ((1, 2, 3), (), 7, "two seats are empty"),
+        ((1, 2, 3, 4), (), 0, "nobody replaced"),
+        ((1, 2, 3, 4, 5), (6,), 0, "never a member"),
+    ],
+)
+def test_a_snapshot_with_members_that_the_own_book_rules_out_is_not_taken(
+    scene, voters, learners, revision, why
+):
+    before = scene.liar.group(2)
+    members = {"voters": voters, "learners": learners, "revision": revision}
+    assert not scene.liar.install(2, {}, **members)
+    assert why in scene.liar.alarms(2)
+    assert scene.liar.group(2).voters == before.voters
+    assert scene.stopped() == set()
+    assert scene.serves()
+
+
+def test_a_node_that_runs_is_not_ended_by_one_refusal_of_its_greeting(scene):
+    for node in HONEST:
+        scene.liar.refuse(node)
+        assert "refuses this node's greeting" in scene.liar.alarms(node)
+    assert scene.stopped() == set()
+    assert scene.serves()
+
+
 def test_an_account_planted_at_the_end_of_its_versions_is_not_taken(scene):
     """Such a trap was laid long before it sprang: every node stopped at the owner's next call."""
     record_id = scene.account.record_id
@@ -163,6 +264,18 @@ def test_forged_charges_fill_the_ledger_and_the_owner_has_no_guess_left_there(sc
         assert not scene.liar.gives(node, account.record_id, account.attempt(1))
         # A proof of one of those attempts would help; nobody but the owner can make it.
         assert len(scene.liar.nodes[node].host.ledger_row(account.record_id).ids) == LIMIT
+
+
+def test_a_leader_that_commits_different_entries_at_different_nodes_parts_them_for_good(scene):
+    """Raft is not Byzantine: what each of them applied stays, so they never agree again."""
+    for node in HONEST:
+        scene.liar.commit(node, scene.account.charge(20 + node))
+    for _ in range(2):
+        scene.world.run(30)
+        assert len(scene.stopped()) == 3
+        for node in scene.stopped():
+            assert "contradicted by 2 peers" in scene.world.nodes[node].stopped
+        scene.restart()
 
 
 def test_marks_that_lie_keep_a_node_that_restarts_from_coming_back(scene):
