@@ -386,9 +386,9 @@ class ProcessDriver:
                 self._wan.cut(sender, receiver)
                 return f"nothing passes from {sender} to {receiver}"
             case f.Partition(sides):
-                cut = 0
+                cut, groups = 0, f.placed(sides, self.cluster.nodes)
                 for one, other in self._wan.proxies:
-                    if any(one in side and other in side for side in sides):
+                    if any(one in side and other in side for side in groups):
                         self._wan.open(one, other)
                     else:
                         self._wan.cut(one, other)

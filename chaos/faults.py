@@ -6,10 +6,11 @@ shrunk and played again. Every fault that lasts has its end: a schedule that end
 leaves a vault of which every rule, liveness included, may be demanded.
 """
 
-# ruff: noqa: TC001 - msgspec reads the annotations at run time
+# ruff: noqa: TC001, TC003 - msgspec reads the annotations at run time
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, get_args
 
 import msgspec
@@ -60,7 +61,10 @@ class Cut(Struct, tag="cut", **_FIXED):
 
 
 class Partition(Struct, tag="partition", **_FIXED):
-    """Only nodes of one side hear each other; a node may be on two sides (partial mesh)."""
+    """Only nodes of one side hear each other; a node may be on two sides (partial mesh).
+
+    A member that is named on no side is on the largest (`placed`).
+    """
 
     sides: tuple[tuple[NodeId, ...], ...]
 
@@ -237,6 +241,18 @@ class Planned(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Schedule = tuple[Planned, ...]
+
+
+def placed(sides: Iterable[Iterable[int]], members: Iterable[int]) -> tuple[frozenset[int], ...]:
+    """The sides of a partition as they fall to the members of now, the largest first.
+
+    Who is on none of them is on the largest: a schedule is drawn before its replacements happen,
+    so that a newcomer, or who is still there in its place, may be missing in it.
+    """
+    named = sorted(map(frozenset, sides), key=len, reverse=True)
+    everybody = frozenset(members)
+    missing = everybody.difference(*named)
+    return tuple((side | missing if place == 0 else side) for place, side in enumerate(named))
 
 
 def kind(fault: Fault) -> str:

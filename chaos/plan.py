@@ -277,8 +277,7 @@ def taken(fault: Fault, members: Sequence[int]) -> frozenset[int] | None:
         ):  # fmt: skip
             return frozenset({node})
         case f.Partition(sides):
-            largest = max(map(frozenset, sides), key=len)
-            return (frozenset(members) - largest) or None
+            return (frozenset(members) - f.placed(sides, members)[0]) or None
         case f.Cut():
             return frozenset()
         case _:

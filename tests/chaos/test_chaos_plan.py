@@ -9,7 +9,7 @@ import pytest
 from chaos import faults as f
 from chaos.driver import FaultRefusedError, refuse_unless_possible, tag
 from chaos.driver_process import ProcessDriver
-from chaos.faults import KINDS, from_json, kind, to_json
+from chaos.faults import KINDS, from_json, kind, placed, to_json
 from chaos.plan import DECK, MAX_AWAY, random_schedule, taken
 from chaos.scenarios import EVERYBODY, SCENARIOS, WHOLE
 
@@ -118,3 +118,21 @@ def test_a_fault_that_the_ground_cannot_do_is_refused_by_name_before_anything_st
     assert "cannot do cut: there is no simulated WAN" in str(refused.value)
     assert "kill" not in str(refused.value)
     assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("sides", "members", "groups"),
+    [
+        (((1, 2, 3, 4, 5),), (1, 2, 3, 4, 6), {(1, 2, 3, 4, 5, 6)}),
+        (((1, 2, 3), (4, 9)), (1, 2, 3, 4, 5), {(1, 2, 3, 5), (4, 9)}),
+        (((4, 5), (1, 2, 3)), (1, 2, 3, 4, 5), {(1, 2, 3), (4, 5)}),
+        (((1, 2), (2, 3), (3, 1)), (1, 2, 3), {(1, 2), (2, 3), (1, 3)}),
+    ],
+)
+def test_a_member_that_a_partition_does_not_know_stays_with_the_largest_side(
+    sides, members, groups
+):
+    """It was cut off for good: a replacement had come earlier or later than it was drawn."""
+    assert {tuple(sorted(side)) for side in placed(sides, members)} == groups
+    cut_off = set(members) - placed(sides, members)[0]
+    assert taken(f.Partition(sides), members) == (frozenset(cut_off) or None)
