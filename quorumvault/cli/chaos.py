@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import signal
 import sys
 import time
 from pathlib import Path
@@ -99,7 +101,7 @@ def sim(
     settings = Settings(seconds=seconds, shards=shards, kinds=_kinds(faults))
     numbers = _seeds(seeds)
     _say(f"seeds {seeds}, {seconds:g} virtual seconds of load each, {shards} shards")
-    with _Progress() as progress:
+    with _terminable(), _Progress() as progress:
         totals, failures = run_many(
             numbers,
             settings,
@@ -110,6 +112,20 @@ def sim(
     for failure in failures:
         _say(f"seed {failure.plan.seed} broke a rule: {failure.broken[0]}; shortening its plan")
     _end(totals, [shrink(failure) for failure in failures], report, output, keep)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the processes of --jobs, too: else they would outlive this one, and wait."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _seeds(text: str) -> Iterator[int]:

@@ -1,7 +1,10 @@
 """`quorumvault chaos sim`: what it prints, where it puts a failure, and how it ends."""
 
 import json
+import subprocess
+import sys
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -90,3 +93,17 @@ def test_what_is_not_understood_is_refused_in_one_line(args):
     result = run(*args)
     assert isinstance(result.exception, Failure)
     assert result.exception.exit_code == Exit.USAGE
+
+
+def test_told_to_stop_it_takes_the_processes_of_its_jobs_with_it():
+    command = [sys.executable, "-m", "quorumvault.cli", "chaos", "sim", "--seeds", "1..", *QUICK]
+    with subprocess.Popen([*command, "--jobs", "2"], stderr=subprocess.DEVNULL) as running:
+        try:
+            parent = psutil.Process(running.pid)
+            while len(jobs := parent.children()) < 3:  # two, and multiprocessing's tracker
+                assert running.poll() is None
+            running.terminate()
+            assert running.wait(60) == 128 + 15
+            assert psutil.wait_procs(jobs, 10)[1] == []
+        finally:
+            running.kill()
