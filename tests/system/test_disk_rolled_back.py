@@ -26,6 +26,31 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 SERVED_AGAIN_S = 30.0
 
 
+async def started_on_a_copy_of_this_term(
+    vault: DiskVault, victim: int, load: Load
+) -> tuple[int, str]:
+    """Exit code and line of a node on a copy of its disk, since which it gave no vote.
+
+    Where an election came between (the victim stood still while its disk was copied), the HSM was
+    stamped since and refuses the copy without any peer: the right disk comes back, and once more.
+    """
+    for _ in range(5):
+        vault.cluster.pause(victim)
+        await asyncio.to_thread(vault.disks[victim].copy)
+        vault.cluster.resume(victim)
+        await asyncio.to_thread(vault.until_ready, victim)
+        await load.progress(100, SERVED_AGAIN_S)
+        await asyncio.to_thread(vault.kill, victim)
+        vault.disks[victim].put_image()
+        code, line = await asyncio.to_thread(vault.refused, victim)
+        if code != 8:
+            return code, line
+        assert "older than the HSM's stamp" in line
+        vault.disks[victim].put_right()
+        await asyncio.to_thread(vault.restart, victim)
+    pytest.fail("every copy of the disk was followed by an election")
+
+
 async def test_an_old_copy_of_this_very_life_is_refused_by_its_peers_and_the_node_replaced(
     disk_vault: DiskVault, seeded: random.Random
 ) -> None:
@@ -35,14 +60,7 @@ async def test_an_old_copy_of_this_very_life_is_refused_by_its_peers_and_the_nod
         Load(endpoints, 4, seeded, "rolled-back") as load,
     ):
         await load.start()
-        vault.cluster.pause(victim)
-        await asyncio.to_thread(vault.disks[victim].copy)
-        vault.cluster.resume(victim)
-        await asyncio.to_thread(vault.until_ready, victim)
-        await load.progress(100, SERVED_AGAIN_S)
-        await asyncio.to_thread(vault.kill, victim)
-        vault.disks[victim].put_image()
-        code, line = await asyncio.to_thread(vault.refused, victim)
+        code, line = await started_on_a_copy_of_this_term(vault, victim, load)
         assert code == 70
         assert line.startswith("quorumvault: fatal: the data directory is older than what node ")
         assert "it was rolled back; replace the node with 'quorumvault member replace" in line
