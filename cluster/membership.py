@@ -19,8 +19,8 @@ know of. Nor does one whose book has whom another book removed: no id ever comes
 
 A log is an owned leader's word, so a change out of it meets two judges. `is_step`, the same at
 every replica, keeps what no leader of ours could do from these members from having any effect.
-`contradiction` keeps out of this node's log what its own book rules out: appended and committed, it
-would end or cut off this node at each of its starts.
+`contradiction` keeps out of this node's log what would end it, once committed, at each of its
+starts.
 """
 
 from __future__ import annotations
@@ -176,21 +176,17 @@ def is_step(
 
 
 def contradiction(book: Shape, change: Change) -> str | None:
-    """Why this node's own book rules the change out; None when it does not.
+    """Why this node takes no log with this change in it; None when it may.
 
-    A change by a newer book may do what this one cannot know, but not remove this very node: that
-    a node was replaced it learns from an operator, or from `threshold` peers.
+    That it was replaced, a node learns from an operator or from `threshold` peers, never from a
+    log. Whom else a change removes it cannot judge by its own book: that may be the older one, or
+    an honest leader's may be of another history, and refused entries would keep the shard from
+    going on.
     """
-    known = change.revision <= book.revision
     if change.kind is Kind.REMOVE:
-        if known and change.node not in book.retired:
-            return f"it removes node {change.node}, which nobody replaced"
-        if not known and change.node == book.node_id:
-            return "it removes this node"
-    elif change.node in book.founders:
+        return "it removes this node" if change.node == book.node_id else None
+    if change.node in book.founders:
         return f"it adds node {change.node}, which was there from the start"
-    elif known and change.node not in book.seats and change.node not in book.retired:
-        return f"it adds node {change.node}, which was never a member"
     return None
 
 

@@ -318,9 +318,9 @@ class Talk:
             raise FrameError(f"an entry is not understood by this version ({error})") from error
 
     def _ruled_out(self, peer: Peer, shard: ShardId, kind: int, data: bytes) -> bool:
-        """True, and an alarm, for a change of members that this node's own book contradicts.
+        """True, and an alarm, for a change of members that must not be in this node's log.
 
-        It is not appended: a node that lacks entries is behind, one that has a false one is lost.
+        A node that lacks entries is behind; one that has this one is lost.
         """
         change = decode_change(kind, data)
         if change is None:
@@ -330,10 +330,9 @@ class Talk:
         if why is not None:
             self._core.alarm(
                 f"shard {shard}: node {peer.node_id} leads with a change of members by revision"
-                f" {change.revision} of cluster.json, and this node's own, of revision"
-                f" {shape.revision}, rules it out ({why}): not taken. If it was made on purpose,"
-                " hand this node the newest one ('quorumvault member sync'); else a data center is"
-                " owned"
+                f" {change.revision} of cluster.json, and this node, by its own of revision"
+                f" {shape.revision}, does not take it: {why}. If that was done on purpose, hand it"
+                " the newest one ('quorumvault member sync'); else a data center is owned"
             )
         return why is not None
 

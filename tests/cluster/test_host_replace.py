@@ -392,8 +392,8 @@ def test_members_change_while_a_snapshot_is_on_its_way(cut):
 
 @pytest.mark.parametrize(
     ("change", "context"),
-    [((1, 5), b""), ((1, 5), b"\x01"), ((0, 9), bytes(7)), ((1, 5), bytes(8))],
-    ids=["no revision", "short revision", "an unknown voter", "the revision before"],
+    [((1, 5), b""), ((1, 5), b"\x01"), ((0, 9), bytes(7)), ((2, 5), bytes(8))],
+    ids=["no revision", "short revision", "an unknown voter", "a founder added"],
 )
 def test_a_change_that_no_leader_of_ours_makes_enters_nobody_elses_log(world, change, context):
     join(world, 4)
