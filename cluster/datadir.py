@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from cluster.next_step import replace_node
+from cluster.snapshot_files import SnapshotDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +62,8 @@ class DataDir:
     def claim(cls, path: Path, cluster_id: UUID, node_id: int) -> DataDir:
         """Lock the directory for this process; an empty or absent one becomes this node's.
 
+        Copies in transit that an earlier life left go at once: they may have filled the disk.
+
         Raises:
             DataDirInUseError: another process holds it.
             DataDirForeignError: another node's, another cluster's, or something else.
@@ -74,6 +77,9 @@ class DataDir:
             try:
                 _identify(path, wanted)
                 (path / SNAPSHOTS_NAME).mkdir(mode=0o700, exist_ok=True)
+                copies = SnapshotDirectory(path / SNAPSHOTS_NAME)
+                for name in copies.names():
+                    copies.remove(name)
             except BaseException:
                 os.close(lock)
                 raise
@@ -103,8 +109,8 @@ def _lock(path: Path) -> int:
             f"data directory {path} is in use by process {holder}: stop that node first, "
             "or give this one its own directory",
         ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    # Over the old one, then cut: a full disk need not give a block for it.
+    os.ftruncate(handle, os.pwrite(handle, f"{os.getpid()}\n".encode(), 0))
     return handle
 
 

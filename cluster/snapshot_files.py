@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -16,12 +17,33 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 OUT_PREFIX: Final = "out-"
+STAT_BLOCK_BYTES: Final = 512
+"""What POSIX's st_blocks counts in, whatever the file system's blocks are."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 def is_plain(name: str) -> bool:
     """True for a name that stays inside the directory."""
     return _NAME.fullmatch(name) is not None
+
+
+def bytes_of_copies(path: Path) -> int:
+    """Bytes of the disk that come free when the snapshot directory `path` is emptied.
+
+    Only looks; what cannot be looked at counts for nothing. Nor does what another name still
+    keeps, or what lies on another disk.
+    """
+    freed = 0
+    try:
+        device = os.lstat(path.parent).st_dev
+        for entry in path.iterdir():
+            state = entry.lstat()
+            alone = stat.S_ISREG(state.st_mode) and state.st_nlink == 1
+            if alone and state.st_dev == device and is_plain(entry.name):
+                freed += state.st_blocks * STAT_BLOCK_BYTES
+    except OSError:  # not there yet, not ours, or a running node has just removed one
+        return freed
+    return freed
 
 
 class SnapshotDirectory:

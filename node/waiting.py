@@ -3,7 +3,8 @@
 A node that begins without room would end at its first batch, and whoever restarts it would do so
 again and again. So it says once what it waits for, answers `/livez` (it is worth keeping) and
 `/readyz` (it cannot serve, and why) on the ops listener alone, and goes on by itself. Nothing of
-the data directory is touched meanwhile.
+the data directory is touched meanwhile: another process may have it. But the copies in transit
+that an earlier life left there count as free, for they go as soon as the directory is claimed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from cluster.datadir import SNAPSHOTS_NAME
 from cluster.room import Room, Space, judge, start_bytes
+from cluster.snapshot_files import bytes_of_copies
 
 if TYPE_CHECKING:
     import socket
@@ -54,7 +57,8 @@ def until_room(directory: Path, ops: socket.socket, say: Callable[[str], None]) 
 
 
 def _short(directory: Path) -> Space | None:
-    """The space of the disk, when it is too little to start."""
+    """The space of the disk without the copies in transit, when it is too little to start."""
+    copies = bytes_of_copies(directory / SNAPSHOTS_NAME)
     while not os.path.exists(directory) and directory != directory.parent:  # noqa: PTH110 - no raise
         directory = directory.parent
     try:
@@ -63,7 +67,7 @@ def _short(directory: Path) -> Space | None:
         return None
     if disk.f_flag & os.ST_RDONLY:
         return None
-    space = Space(0, 1, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
+    space = Space(0, 1, disk.f_bavail * disk.f_frsize + copies, disk.f_blocks * disk.f_frsize)
     return space if judge(Room.FULL, space) is Room.FULL else None
 
 

@@ -123,7 +123,7 @@ class SimFiles:
 
     def free_bytes(self) -> int:
         """What the disk has left."""
-        return self._space.free
+        return self._space.left
 
 
 class SimWriter:
@@ -140,7 +140,7 @@ class SimWriter:
             OSError: no space is left.
 
         """
-        if len(data) > self._space.free:
+        if sum(map(len, self.parts)) + len(data) > self._space.left:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.name)
         self.parts.append(data)
 

@@ -72,7 +72,7 @@ class SimNode:
         self.share_ms: float = SHARE_MS
         """One operation with a key."""
         self.hsm = SimHsm(self)
-        self.space = SimSpace()
+        self.space = SimSpace(self.files)
         self.disk_fails = False
         self.clock = SimClock(world)
         self.backlog: list[Callable[[], object]] | None = None
@@ -126,7 +126,6 @@ class SimNode:
             wake=self.wake,
         )
         self.space.started()
-        self.files.clear()
         self.turn_due = False
         self.pending = None
         self.backlog = None
@@ -245,7 +244,7 @@ class SimNode:
 
     def _may_fail(self, batch: Batch) -> None:
         """A commit that fails ends the process; after EIO nobody knows what reached the disk."""
-        full = not self.space.free
+        full = not self.space.left
         if not (full or self.disk_fails):
             return
         self.pending = batch if self.disk_fails else None
@@ -296,7 +295,7 @@ class SimNetwork:
             data = None
 
         def finish() -> None:
-            fits = data is not None and len(data) <= node.space.free
+            fits = data is not None and len(data) <= node.space.left
             if data is not None and fits:
                 spoil, world.spoil_once = world.spoil_once, None
                 node.files[into] = spoil(data) if spoil else data

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 from cluster.room import FULL_BYTES, SHORT_BYTES, Room, Space, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chaos.sim.node import SimNode
 
 TOTAL: Final = 64 * SHORT_BYTES
@@ -21,17 +23,24 @@ entries, or too little to lead."""
 
 
 class SimSpace:
-    """Of one machine."""
+    """Of one machine, whose copies in transit are `files`."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: Mapping[str, bytes]) -> None:
         self.free = TOTAL
+        """What everybody else leaves to store and copies."""
+        self._files = files
         self._room = Room.ENOUGH
+
+    @property
+    def left(self) -> int:
+        """Free bytes."""
+        return max(0, self.free - sum(map(len, self._files.values())))
 
     def look(self, node: SimNode) -> None:
         """A tick is due; the host is told when its room has changed."""
         if self.free == TOTAL and self._room is Room.ENOUGH:
             return
-        room = judge(self._room, self._space())
+        room = judge(self._room, _space(self.left))
         if room is not self._room:
             self._room = room
             node.running.set_room(room)
@@ -42,8 +51,9 @@ class SimSpace:
 
     @property
     def too_little(self) -> bool:
-        """A process that starts now waits, and touches nothing."""
-        return judge(Room.FULL, self._space()) is Room.FULL
+        """A process that starts now waits, and touches nothing; copies it would remove."""
+        return judge(Room.FULL, _space(self.free)) is Room.FULL
 
-    def _space(self) -> Space:
-        return Space(map_used=0, map_total=1, disk_free=self.free, disk_total=TOTAL)
+
+def _space(free: int) -> Space:
+    return Space(map_used=0, map_total=1, disk_free=free, disk_total=TOTAL)

@@ -111,6 +111,19 @@ def test_a_full_disk_takes_no_snapshot_file(bench):
         node.running._core.ports.files.create("own").write(b"x" * 11)
 
 
+def test_a_node_whose_own_leftover_copies_fill_its_disk_starts_and_loses_them(bench):
+    node = bench.follower
+    node.space.free = 2 * FULL_BYTES
+    node.files["out-1"] = bytes(2 * FULL_BYTES)
+    bench.guess(node)
+    bench.world.until(lambda: not node.up, 5)
+    assert node.stopped == NO_SPACE
+    assert node.files, "they outlive the process"
+    bench.world.until(lambda: node.up and node.running.status().stepping, 5)
+    assert not node.files
+    bench.world.until(bench.world.settled, 5)
+
+
 def test_slow_hsms_delay_an_evaluation_and_change_nothing_else(bench):
     quick = bench.guess(bench.follower)
     bench.world.until(lambda: quick, 5)

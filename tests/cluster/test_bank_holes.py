@@ -64,7 +64,7 @@ def test_a_snapshot_carries_the_index_that_its_records_are_applied_to_not_the_co
     batch = Batch()
     batch.put("group", group_key(0), encode_row(ahead))
     store.apply(batch)
-    manifest, _ = build(store, SimFiles({}, SimSpace()), 0, "out")
+    manifest, _ = build(store, SimFiles({}, SimSpace({})), 0, "out")
     assert (manifest.index, manifest.term) == (row.applied, row.applied_term)
 
 

@@ -30,6 +30,24 @@ def test_an_empty_directory_becomes_the_nodes_own_and_stays_it(tmp_path: Path) -
     DataDir.claim(path, CLUSTER, 3).release()
 
 
+def test_copies_of_an_earlier_life_go_when_the_directory_is_claimed_and_not_before(
+    tmp_path: Path,
+) -> None:
+    """Another process, or another node's, must not take them from whoever uses them."""
+    claimed = DataDir.claim(tmp_path, CLUSTER, 3)
+    copy = claimed.snapshots / "out-ledger-0-1"
+    copy.write_bytes(b"rows")
+    with pytest.raises(DataDirInUseError):
+        DataDir.claim(tmp_path, CLUSTER, 3)
+    assert copy.exists()
+    claimed.release()
+    with pytest.raises(DataDirForeignError):
+        DataDir.claim(tmp_path, OTHER, 3)
+    assert copy.exists()
+    DataDir.claim(tmp_path, CLUSTER, 3).release()
+    assert not copy.exists()
+
+
 @pytest.mark.parametrize(("cluster", "node"), [(OTHER, 3), (CLUSTER, 4)])
 def test_another_nodes_directory_is_refused_by_name(
     tmp_path: Path, cluster: UUID, node: int
