@@ -72,6 +72,8 @@ class _Joining:
     begun: int = 0
     """Merges begun so far: the result of one that was begun anew is dropped."""
     merging: bool = False
+    united: list[_Said] = field(default_factory=list)
+    """What is being merged: rows that came since are not."""
     merged: list[tuple[RecordId, LedgerRow]] | None = None
     """The rows that differ from our own, as they stood when the worker read them."""
     touched: set[RecordId] = field(default_factory=set)
@@ -192,7 +194,9 @@ class LedgerJoin:
             files.remove(file)
             if isinstance(result, Rows):
                 joining.asked.pop(peer.seat, None)
-                joining.said[peer.seat] = _Said(offer.index, result, core.now())
+                # Late ones are as good as any, while they are needed.
+                if len(joining.said) < core.shape.threshold:
+                    joining.said[peer.seat] = _Said(offer.index, result, core.now())
             elif isinstance(result, (RowsRefusedError, SnapshotDamagedError, OSError)):
                 core.alarm(
                     f"shard {offer.shard}: the ledger rows of node {peer.node_id} are refused:"
@@ -215,7 +219,7 @@ class LedgerJoin:
         """Have the worker merge, from our durable rows."""
         core = self._core
         applied = core.groups[shard].durable_applied
-        said = list(joining.said.values())
+        said = joining.united = list(joining.said.values())
         if applied < max(each.index for each in said):
             self._drop_ahead(shard, joining, applied, now)
             return
@@ -291,7 +295,7 @@ class LedgerJoin:
                 continue
             stored = overlay.row(record_id)
             own, old = (None, None) if stored is None else stored
-            others = [said.rows.get(record_id) for said in joining.said.values()]
+            others = [said.rows.get(record_id) for said in joining.united]
             row = ledger_merge.merge(self._rules, own, others)
             if row != (own or NO_ROW):
                 overlay.put_row(record_id, row, old)

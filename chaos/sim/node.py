@@ -69,6 +69,7 @@ class SimNode:
         self.hsm_away = False
         self.disk_ms: float = world.disk_ms
         self.stamp_ms: float = STAMP_MS
+        self.worker_ms: float = WORKER_MS
         self.share_ms: float = SHARE_MS
         """One operation with a key."""
         self.hsm = SimHsm(self)
@@ -258,7 +259,7 @@ class SimNode:
             result = job()
         except Exception as error:  # noqa: BLE001 - the port hands it on
             result = error
-        self.soon(WORKER_MS * MS, lambda: done(result))
+        self.soon(int(self.worker_ms * MS), lambda: done(result))
 
 
 class SimNetwork:

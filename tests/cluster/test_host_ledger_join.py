@@ -200,6 +200,49 @@ def test_a_snapshot_that_was_read_before_the_merge_does_not_undo_it(world, accou
     assert set(row_of(world, new, account).ids) == {account.attempt(1), account.attempt(2), lost}
 
 
+def held_fetches(world, node, giver):
+    """Ends of fetches from `giver` that wait until the test calls them, as a slow way does."""
+    held = []
+    network = world.nodes[node].host._core.ports.network
+    fetch = network.fetch_snapshot
+
+    def fetch_later(from_node, name, into, *, size, done):
+        late = (lambda ok: held.append(lambda: done(ok))) if from_node == giver else done
+        fetch(from_node, name, into, size=size, done=late)
+
+    network.fetch_snapshot = fetch_later
+    return held
+
+
+def test_rows_that_come_while_three_others_are_merged_are_not_merged_with_them(world, account):
+    """A row that moves meanwhile is merged anew: from the same three seats."""
+    honest = row_of(world, 1, account)
+    invented = tuple(account.attempt(number) for number in range(90, 95))
+    refuse_rows(world)
+    new = join(world, 4)
+    world.until(lambda: groups(world, new)[0].applied == groups(world, 1)[0].applied, seconds=20)
+    joiner = world.nodes[new]
+    joining = joiner.host._parts.join._shards[0]
+    late = next(iter(joining.asked.values())).node if joining.asked else 1
+    more = LedgerRow(honest.floor, honest.current, None, honest.ids + invented)
+    forge(world, late, account, encode_row(more))
+    world.run(130)  # what was built before is offered no more
+    held = held_fetches(world, new, late)
+    refuse_rows(world, none=True)
+    world.until(lambda: held, seconds=200)
+    joiner.worker_ms = 1_000
+    world.until(lambda: joining.merging, seconds=200)
+    joiner.worker_ms = 5
+    joiner.guard(held[-1])
+    world.applied(1, account.charge(2))
+    world.until(lambda: account.record_id in joining.touched, seconds=1)
+    world.run(0.1)
+    assert joining.merging
+    assert joining.merged is None
+    finish(world)
+    assert set(row_of(world, new, account).ids) == {account.attempt(1), account.attempt(2)}
+
+
 def test_a_proof_empties_the_merged_list_like_any_other(world, account):
     for number in range(world.limit):
         world.applied(1, account.charge(number))
