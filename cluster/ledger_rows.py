@@ -13,7 +13,7 @@ import msgspec
 
 from cluster import ledger, ledger_merge
 from cluster.frames import LedgerOffer
-from cluster.limits import MAX_LEDGER_BYTES
+from cluster.limits import MAX_LEDGER_BYTES, MAX_LEDGER_ROWS
 from cluster.manifest import SnapshotDamagedError, group_row, read_pairs, write_pairs
 from cluster.tables import WHOLE_TABLE
 from cluster.types import RecordId
@@ -57,11 +57,12 @@ def build(
         if not row.ledger:
             raise SnapshotDamagedError(f"shard {shard}: this node's own ledger is not complete")
         pairs = rows_of(view, shard, shards)
-        size, sha256, _ = write_pairs(files, name, pairs, MAX_LEDGER_BYTES)
-    if size > MAX_LEDGER_BYTES:
+        size, sha256, count = write_pairs(files, name, pairs, MAX_LEDGER_BYTES)
+    if size > MAX_LEDGER_BYTES or count > MAX_LEDGER_ROWS:
+        most = f"{MAX_LEDGER_ROWS} rows" if count > MAX_LEDGER_ROWS else f"{MAX_LEDGER_BYTES} bytes"
         raise SnapshotDamagedError(
-            f"shard {shard}: its ledger has more than {MAX_LEDGER_BYTES} bytes, too many for a"
-            " node that joins: move to a cluster with more shards"
+            f"shard {shard}: its ledger has more than {most}, too many for a node that joins:"
+            " move to a cluster with more shards"
         )
     return LedgerOffer(shard, name, row.applied, size, sha256)
 
@@ -74,7 +75,7 @@ def read(files: SnapshotFiles, name: str, offer: LedgerOffer, rules: Rules, shar
         RowsRefusedError: it is, and has a row that no honest node has.
 
     """
-    raw, size, sha256 = read_pairs(files, name, offer.size, ledger.MAX_ROW_BYTES)
+    raw, size, sha256 = read_pairs(files, name, offer.size, ledger.MAX_ROW_BYTES, MAX_LEDGER_ROWS)
     if (size, sha256) != (offer.size, offer.sha256):
         raise SnapshotDamagedError(f"ledger file {offer.name} is not what was offered")
     rows = Rows()

@@ -136,6 +136,12 @@ LEDGER_SHARDS_AT_ONCE: Final = 4
 MAX_LEDGER_BYTES: Final = 384 * MIB
 """Rows of one shard from one seat: who joins has them in RAM. At a limit of ten (at most 852
 bytes a row) as many as a snapshot has records, 400,000; who needs more has more shards."""
+MAX_LEDGER_ROWS: Final = 2_000_000
+"""…and no more of them than this. The smallest rows (of accounts that are gone) have 42 bytes in a
+file and, measured, 181 in RAM, beside the pairs that they are decoded from: a lying seat's file had
+nine million. Now every file stays within the gibibyte that 384 MiB of the largest rows take (610
+bytes and 1,524). An honest ledger has one row for each record, and a snapshot has room for some two
+million of the smallest active ones; who has more accounts, gone ones counted, has more shards."""
 LEDGER_ANSWER_NS: Final = 60 * SECOND
 """A peer asked for its rows has so long to have them here; then another one is asked."""
 LEDGER_RETRY_NS: Final = 5 * SECOND

@@ -109,7 +109,9 @@ def read(files: SnapshotFiles, name: str, manifest: Manifest) -> list[tuple[byte
         SnapshotDamagedError: any of them differs.
 
     """
-    records, size, sha256 = read_pairs(files, name, manifest.size, MAX_RECORD_BYTES)
+    records, size, sha256 = read_pairs(
+        files, name, manifest.size, MAX_RECORD_BYTES, manifest.records
+    )
     state = EMPTY_HASH
     for record_id, value in records:
         state = statehash.add(state, record_id, value)
@@ -159,12 +161,14 @@ def write_pairs(
 
 
 def read_pairs(
-    files: SnapshotFiles, name: str, limit: int, longest: int
+    files: SnapshotFiles, name: str, limit: int, longest: int, most: int
 ) -> tuple[list[tuple[bytes, bytes]], int, bytes]:
-    """(pairs, bytes, SHA-256) of a file; raises as `split` does."""
+    """(pairs, bytes, SHA-256) of a file; raises as `split` does, and at the pair after `most`."""
     digest, size = hashlib.sha256(), 0
     pairs: list[tuple[bytes, bytes]] = []
     for key, value in split(files, name, limit, longest):
+        if len(pairs) >= most:
+            raise SnapshotDamagedError(f"snapshot file {name} has more than {most} records")
         chunk = _packed(key, value)
         digest.update(chunk)
         size += len(chunk)

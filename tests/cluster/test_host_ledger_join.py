@@ -1,15 +1,22 @@
 """Ledger rows on their way to a node that joins: liars, losses, older and newer files (I1)."""
 
+import hashlib
+
 import msgspec
 import pytest
 from replace_kit import busy, finish, groups, join, refuse_rows
 
 from chaos.sim import Account, World
+from chaos.sim.disk import SimFiles
 from cluster.api import Give, LedgerFull
 from cluster.frames import Frame, LedgerAsk, LedgerOffer, decode_frame, encode_frame
-from cluster.ledger import Current, LedgerRow, decode_row, encode_row
+from cluster.ledger import NO_ROW, Current, LedgerRow, decode_row, encode_row
+from cluster.ledger_rows import read
 from cluster.limits import MAX_LEDGER_BYTES
+from cluster.manifest import SnapshotDamagedError
+from cluster.record import Rules
 from cluster.room import Room
+from engines.encoding import u32
 
 
 @pytest.fixture
@@ -212,6 +219,33 @@ def held_fetches(world, node, giver):
 
     network.fetch_snapshot = fetch_later
     return held
+
+
+def test_reading_ends_at_the_row_that_is_one_too_many(world, account, monkeypatch):
+    """The smallest rows take some 40 bytes of a file, and several times as many of RAM."""
+    monkeypatch.setattr("cluster.ledger_rows.MAX_LEDGER_ROWS", 4)
+    row = encode_row(NO_ROW)
+    rows = b"".join(bytes([n]) * 32 + u32(len(row)) + row for n in range(5))
+    data = rows + bytes(32) + b"\xff" * 4  # a row of 4 GiB, if it were reached
+    node = world.nodes[1]
+    node.files["in"] = data
+    offer = LedgerOffer(0, "out", 1, len(data), hashlib.sha256(data).digest())
+    rules = Rules(world.shape(1).cluster_id, world.limit)
+    with pytest.raises(SnapshotDamagedError, match="more than 4 records"):
+        read(SimFiles(node.files, node.space), "in", offer, rules, 1)
+
+
+def test_a_ledger_of_more_rows_than_a_joiner_takes_is_not_offered(world, account, monkeypatch):
+    monkeypatch.setattr("cluster.ledger_rows.MAX_LEDGER_ROWS", 4)
+    for number in range(4):
+        world.nodes[1].store.tables["ledger"][bytes([number]) * 32] = encode_row(NO_ROW)
+    offers = offers_of(world, 1)
+    new = join(world, 4)
+    finish(world, seconds=150)
+    assert offers == []
+    alarms = " ".join(world.nodes[1].host.status().alarms)
+    assert "its ledger has more than 4 rows, too many for a node that joins" in alarms
+    assert row_of(world, new, account) == row_of(world, 2, account)
 
 
 def test_rows_that_come_while_three_others_are_merged_are_not_merged_with_them(world, account):
