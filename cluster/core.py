@@ -176,6 +176,8 @@ class Core:
     contradicted: dict[ShardId, int] = field(default_factory=dict)
     """Shards of which somebody, as a leader, had a log that lacks what is committed here, and the
     commit index then."""
+    incoming: dict[str, int] = field(default_factory=dict)
+    """Bytes of each file on its way in, until it is gone: together they must fit (`copies`)."""
     slow_until: int = 0
     """Until then the disk counts as slow."""
     alarms: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_ALARMS))

@@ -264,6 +264,9 @@ class Host:
         if room is not self._core.room:
             self._core.room = room
             self._ticking.hold()
+            if room is Room.FULL:
+                self._parts.stager.make_room()
+                self._parts.join.make_room()
             self._core.ports.wake()
 
     def adopt(self, shape: Shape) -> None:

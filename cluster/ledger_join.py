@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cluster import ledger_merge
+from cluster.copies import forget_incoming, has_room_for
 from cluster.frames import LedgerAsk
 from cluster.ledger import NO_ROW, decode_row
 from cluster.ledger_rows import Rows, RowsRefusedError, read, rows_of
@@ -29,6 +30,7 @@ from cluster.limits import (
 )
 from cluster.manifest import SnapshotDamagedError, group_row
 from cluster.proposals import NO_NODE
+from cluster.room import Room
 from cluster.types import RecordId, Seat, ShardId
 from engines.identifiers import shard_of
 
@@ -66,6 +68,8 @@ class _Joining:
     """One shard."""
 
     asked: dict[Seat, _Asked] = field(default_factory=dict)
+    coming: dict[Seat, str] = field(default_factory=dict)
+    """Our files that rows come into: still wanted when the time to answer is over."""
     said: dict[Seat, _Said] = field(default_factory=dict)
     not_before: dict[Seat, int] = field(default_factory=dict)
     """Seats that are not asked again yet."""
@@ -98,12 +102,16 @@ class LedgerJoin:
 
     def on_time(self, now: int) -> None:
         """Once a tick: ask whom is to be asked; merge what may be merged."""
+        if self._core.room is Room.FULL:
+            return
         led = [s for s in sorted(self._shards) if self._core.groups[s].leader != NO_NODE]
         for shard in led[:LEDGER_SHARDS_AT_ONCE]:
             joining = self._shards[shard]
             for seat in [seat for seat, asked in joining.asked.items() if asked.until <= now]:
-                self._not_yet(joining, seat, LEDGER_AGAIN_NS)  # another one's turn
-            if len(joining.said) < self._core.shape.threshold:
+                # Another one's turn, and another one's room: who lets a file drip keeps neither.
+                self._core.incoming.pop(joining.coming.get(seat, ""), None)
+                self._not_yet(joining, seat, LEDGER_AGAIN_NS)
+            if self._lacks(joining):
                 self._ask(shard, joining, now)
             elif not joining.merging and now >= joining.try_at:
                 self._begin(shard, joining, now)
@@ -140,6 +148,7 @@ class LedgerJoin:
             and now - peer.beat_at <= GIVER_NS
             and peer.has_ledger(shard)
             and peer.seat not in joining.asked
+            and peer.seat not in joining.coming
             and peer.seat not in joining.said
             and joining.not_before.get(peer.seat, 0) <= now
         ]
@@ -161,19 +170,25 @@ class LedgerJoin:
         if joining is None or asked is None or asked.node != peer.node_id or asked.offered:
             return
         asked.offered = True
-        files = self._core.ports.files
-        if offer.size > MAX_LEDGER_BYTES or offer.size * SNAPSHOT_SPACE > files.free_bytes():
-            what = f"shard {shard}: the ledger rows of node {peer.node_id} have {offer.size} bytes"
-            self._core.alarm(
-                f"{what}, more than {MAX_LEDGER_BYTES}: they are not read; another seat is asked"
-                if offer.size > MAX_LEDGER_BYTES
-                else f"{what}, and there is no room: make {SNAPSHOT_SPACE} times as much free"
-            )
+        core = self._core
+        what = f"shard {shard}: the ledger rows of node {peer.node_id} have {offer.size} bytes"
+        if offer.size > MAX_LEDGER_BYTES:
+            too_many = f"{what}, more than {MAX_LEDGER_BYTES}: they are not read"
+            core.alarm(f"{too_many}; another seat is asked")
+            self._not_yet(joining, peer.seat, LEDGER_AGAIN_NS)
+            return
+        if not has_room_for(core, offer.size):
+            if core.incoming:  # there may be when those are here
+                self._not_yet(joining, peer.seat, LEDGER_RETRY_NS)
+                return
+            core.alarm(f"{what}, and there is no room: make {SNAPSHOT_SPACE} times as much free")
             self._not_yet(joining, peer.seat, LEDGER_AGAIN_NS)
             return
         self._files += 1
         file = f"in-{self._files}-{offer.name}"
-        self._core.ports.network.fetch_snapshot(
+        joining.coming[peer.seat] = file
+        core.incoming[file] = offer.size
+        core.ports.network.fetch_snapshot(
             peer.node_id,
             offer.name,
             file,
@@ -184,30 +199,53 @@ class LedgerJoin:
     def _fetched(
         self, joining: _Joining, peer: Peer, offer: LedgerOffer, file: str, *, ok: bool
     ) -> None:
-        core = self._core
-        if not ok:
+        files, rules, shards = self._core.ports.files, self._rules, self._core.shape.shards
+        if ok and joining.coming.get(peer.seat) == file and self._lacks(joining):
+            self._core.ports.worker.run(
+                lambda: read(files, file, offer, rules, shards),
+                lambda result: self._checked(joining, peer, offer, file, result),
+            )
+        elif self._is_over(joining, peer.seat, file) and not ok:
             self._not_yet(joining, peer.seat, LEDGER_RETRY_NS)
-            return
-        files, rules, shards = core.ports.files, self._rules, core.shape.shards
 
-        def checked(result: Rows | Exception) -> None:
-            files.remove(file)
-            if isinstance(result, Rows):
-                joining.asked.pop(peer.seat, None)
-                # Late ones are as good as any, while they are needed.
-                if len(joining.said) < core.shape.threshold:
-                    joining.said[peer.seat] = _Said(offer.index, result, core.now())
-            elif isinstance(result, (RowsRefusedError, SnapshotDamagedError, OSError)):
-                core.alarm(
-                    f"shard {offer.shard}: the ledger rows of node {peer.node_id} are refused:"
-                    f" {result}; another seat is asked"
-                )
-                self._not_yet(joining, peer.seat, LEDGER_AGAIN_NS)
-            else:
-                raise result
-            core.ports.wake()
+    def _checked(
+        self, joining: _Joining, peer: Peer, offer: LedgerOffer, file: str, result: Rows | Exception
+    ) -> None:
+        core = self._core
+        wanted = self._is_over(joining, peer.seat, file)
+        if isinstance(result, Rows):
+            # Late ones are as good as any, while they are needed.
+            if wanted and self._lacks(joining):
+                joining.said[peer.seat] = _Said(offer.index, result, core.now())
+        elif not isinstance(result, (RowsRefusedError, SnapshotDamagedError, OSError)):
+            raise result
+        elif wanted:
+            core.alarm(
+                f"shard {offer.shard}: the ledger rows of node {peer.node_id} are refused:"
+                f" {result}; another seat is asked"
+            )
+            self._not_yet(joining, peer.seat, LEDGER_AGAIN_NS)
+        core.ports.wake()
 
-        core.ports.worker.run(lambda: read(files, file, offer, rules, shards), checked)
+    def _lacks(self, joining: _Joining) -> bool:
+        return len(joining.said) < self._core.shape.threshold
+
+    def _is_over(self, joining: _Joining, seat: Seat, file: str) -> bool:
+        """The file goes; True when it was waited for until now."""
+        forget_incoming(self._core, file)
+        wanted = joining.coming.get(seat) == file
+        if wanted:
+            del joining.coming[seat]
+            joining.asked.pop(seat, None)
+        return wanted
+
+    def make_room(self) -> None:
+        """The disk is nearly full: no more is asked for, and what is half here goes."""
+        for joining in self._shards.values():
+            for file in joining.coming.values():
+                forget_incoming(self._core, file)
+            joining.coming.clear()
+            joining.asked.clear()
 
     def _not_yet(self, joining: _Joining, seat: Seat, pause_ns: int) -> None:
         joining.asked.pop(seat, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -115,7 +116,8 @@ class SnapshotFetcher:
         """Stream the peer's file `name` (of `size` bytes) into our file `into`.
 
         False, and no file, when the peer has no such file, is not who it should be, sends another
-        size, or sends nothing for STALL_S, and for names that are no file's.
+        size, or sends nothing for STALL_S, for names that are no file's, and when our file was
+        removed meanwhile: nobody wants it any more.
         """
         if not (is_plain(name) and is_plain(into)):
             _log.warning("node %d offered %r, which is not the name of a snapshot", peer, name)
@@ -132,23 +134,25 @@ class SnapshotFetcher:
 
     async def _receive(self, peer: NodeId, address: str, name: str, into: str, size: int) -> bool:
         loop = asyncio.get_running_loop()
-        async with self._answer(peer, address, name) as response:
-            if response.status != web.HTTPOk.status_code or response.content_length != size:
-                _log.warning(
-                    "snapshot %s from node %d: status %d, %s bytes where %d were announced",
-                    name,
-                    peer,
-                    response.status,
-                    response.content_length,
-                    size,
-                )
-                return False
-            received = 0
-            with self._files.create(into) as file:
+        with self._files.create(into) as file:
+            async with self._answer(peer, address, name) as response:
+                if response.status != web.HTTPOk.status_code or response.content_length != size:
+                    _log.warning(
+                        "snapshot %s from node %d: status %d, %s bytes where %d were announced",
+                        name,
+                        peer,
+                        response.status,
+                        response.content_length,
+                        size,
+                    )
+                    return False
+                received = 0
                 async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                    if os.fstat(file.fileno()).st_nlink == 0:
+                        return False
                     received += len(chunk)
                     await loop.run_in_executor(None, file.write, chunk)
-            return received == size
+                return received == size
 
     @contextlib.asynccontextmanager
     async def _answer(

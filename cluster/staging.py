@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cluster import ledger
+from cluster.copies import forget_incoming, has_room_for
 from cluster.frames import FrameError, SnapshotProgress
 from cluster.limits import (
     MAX_STAGED_COUNTER,
@@ -76,6 +77,8 @@ class SnapshotStager:
         self._stages: dict[ShardId, _Stage] = {}
         self._installed: dict[ShardId, dict[RecordId, int]] = {}
         self._next_progress = 0
+        self._files = 0
+        """So far: what is dropped and offered again has another file."""
 
     def active(self, shard: ShardId) -> bool:
         """A snapshot of this shard is being fetched or staged."""
@@ -121,17 +124,20 @@ class SnapshotStager:
         if stage is not None:
             # Another leader, or the same one anew: nobody serves the old file any more.
             self._drop(group.shard, stage, "a newer one was offered")
-        if manifest.size * SNAPSHOT_SPACE > self._core.ports.files.free_bytes():
-            self._core.alarm(
-                f"shard {group.shard}: no room for a snapshot of {manifest.size} bytes: make"
-                f" {SNAPSHOT_SPACE} times as much free"
-            )
+        if not has_room_for(self._core, manifest.size):
+            if not self._core.incoming:  # else there may be when those are here
+                self._core.alarm(
+                    f"shard {group.shard}: no room for a snapshot of {manifest.size} bytes: make"
+                    f" {SNAPSHOT_SPACE} times as much free"
+                )
             self._tell(group.shard, peer, manifest, "failed")
             return
-        stage = _Stage(peer, manifest, data, message, f"in-{manifest.name}")
+        self._files += 1
+        stage = _Stage(peer, manifest, data, message, f"in-{self._files}-{manifest.name}")
         # The worker reads the durable ledger: what is not durable yet it does not see.
         stage.touched.update(self._core.overlay.ledger_changed)
         self._stages[group.shard] = stage
+        self._core.incoming[stage.file] = manifest.size
         self._core.ports.network.fetch_snapshot(
             peer,
             manifest.name,
@@ -198,8 +204,14 @@ class SnapshotStager:
         if stage.written >= 0:
             slot = core.overlay.shards[shard].slot ^ 1
             self._durability.log.delete_range("records", *slot_range(shard, slot))
-        core.ports.files.remove(stage.file)
+        forget_incoming(core, stage.file)
         self._tell(shard, stage.peer, stage.manifest, "failed")
+
+    def make_room(self) -> None:
+        """The disk is nearly full: nothing comes in, so what is half here goes."""
+        for shard, stage in list(self._stages.items()):
+            if not stage.stepped:
+                self._drop(shard, stage, "the disk is nearly full")
 
     def _tell(self, shard: ShardId, leader: NodeId, manifest: Manifest, state: State) -> None:
         peer = self._core.peers.get(leader)
@@ -282,7 +294,7 @@ class SnapshotStager:
         hashes.forget(shard)
         self._installed[shard] = parsed.full
         self._core.counters.snapshots_installed += 1
-        self._core.ports.files.remove(stage.file)
+        forget_incoming(self._core, stage.file)
         self._tell(shard, stage.peer, manifest, "done")
 
     def full(self, shard: ShardId) -> dict[RecordId, int]:

@@ -533,3 +533,18 @@ async def test_a_lost_peer_ends_a_fetch_and_leaves_no_file(
             connection.transport.abort()
         assert await done is False
     assert list(one.directory.iterdir()) == []
+
+
+async def test_a_fetch_ends_when_its_file_is_removed_here(pair: tuple[LinkNode, LinkNode]) -> None:
+    """Who needs the room does not get it back while bytes go on coming into a nameless file."""
+    one, two = pair
+    with (two.directory / "out-big").open("wb") as file:
+        file.truncate(200 * MIB)
+    done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    one.links.fetch_snapshot(2, "out-big", "in-1", size=200 * MIB, done=done.set_result)
+    async with asyncio.timeout(20):
+        while not (one.directory / "in-1").exists():  # noqa: ASYNC110 - the file is the witness
+            await asyncio.sleep(0.005)
+        (one.directory / "in-1").unlink()
+        assert await done is False
+    assert list(one.directory.iterdir()) == []
