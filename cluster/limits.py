@@ -150,10 +150,10 @@ LEDGER_AGAIN_NS: Final = 60 * SECOND
 """A seat whose rows were refused is asked again so much later."""
 LEDGER_LACKING_NS: Final = 20 * SECOND
 """Nobody left to ask for so long is worth an alarm; less than LEDGER_AGAIN_NS, which asks anew."""
-LEDGER_REUSE_NS: Final = 30 * SECOND
-"""A file of rows serves whoever asks within this time: asking often costs no disk."""
 LEDGER_KEEP_NS: Final = 120 * SECOND
-"""…and is removed after this: the fetch begins with the offer."""
+"""A file of rows serves whoever asks within this time. Longer than a joiner pauses after an answer
+that took too long: a giver's pass over a large ledger takes half a minute a shard, and what was
+built too late is there when it asks again."""
 MAX_ALARMS: Final = 32
 
 check(ELECTION_TICKS > HEARTBEAT_TICKS, "limits: a follower must outwait several heartbeats")
@@ -166,5 +166,5 @@ check(MAX_ENTRY_BYTES < MAX_UNCOMMITTED_BYTES, "limits: one entry must fit into 
 check(LOG_KEEP_ENTRIES < LOG_CUT_ENTRIES, "limits: a cut must remove something")
 check(FRAME_BYTES * 2 < MAX_FRAME_BYTES, "limits: own frames must pass the peer's check")
 check(MAX_LEDGER_BYTES <= MAX_SNAPSHOT_BYTES, "limits: rows travel as a snapshot does")
-check(LEDGER_KEEP_NS > LEDGER_REUSE_NS, "limits: an offered file must still be there")
+check(LEDGER_KEEP_NS > LEDGER_AGAIN_NS, "limits: a late file must wait for the next asking")
 check(GIVER_NS > 3 * BEAT_NS, "limits: one lost beat must not unmake a share-giver")

@@ -20,7 +20,7 @@ from cluster import statehash
 from cluster.commands import Id32
 from cluster.decoding import Decoder
 from cluster.frames import U64, Name
-from cluster.limits import MAX_SNAPSHOT_BYTES, MIB
+from cluster.limits import MAX_SNAPSHOT_BYTES, MIB, SNAPSHOT_SPACE
 from cluster.record import MAX_RECORD_BYTES
 from cluster.statehash import EMPTY_HASH
 from cluster.tables import RECORD_KEY_PREFIX_BYTES, GroupRow, decode_group, group_key, slot_range
@@ -52,6 +52,16 @@ class Manifest(Struct, frozen=True, array_like=True, tag=1, forbid_unknown_field
 
 class SnapshotDamagedError(Exception):
     """The file is not what its manifest says."""
+
+
+class NoRoomError(Exception):
+    """An own file would take more of the disk than it may; `size`: where it ended, in bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"{size} bytes or more, and there is no room: make {SNAPSHOT_SPACE} times as much free"
+        )
+        self.size = size
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -143,7 +153,12 @@ def write_pairs(
     """Write them one after the other; (bytes, SHA-256, pairs) of the file.
 
     It ends behind the pair that makes it longer than `limit` bytes: such a file is of no use.
+
+    Raises:
+        NoRoomError: it would take more than its part of what is free.
+
     """
+    room = files.free_bytes() // SNAPSHOT_SPACE
     digest, size, count = hashlib.sha256(), 0, 0
     writer = files.create(name)
     try:
@@ -155,6 +170,8 @@ def write_pairs(
             count += 1
             if size > limit:
                 break
+            if size > room:
+                raise NoRoomError(size)
     finally:
         writer.close()
     return size, digest.digest(), count
