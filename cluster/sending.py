@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.copies import Sizes
 from cluster.core import LEADER
 from cluster.limits import SNAPSHOT_HOLD_BYTES, SNAPSHOT_REUSE_NS, SNAPSHOT_STALL_NS
 from cluster.manifest import Manifest, build, encode_manifest
-from cluster.room import Room
 from cluster.types import NodeId, ShardId
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ class SnapshotSender:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._offers: dict[ShardId, _Offer] = {}
-        self._building: set[ShardId] = set()
+        self._sizes = Sizes(core)
+        self._building = False
+        """One at a time: each is begun with a look at what the one before has left."""
         self._going: dict[tuple[ShardId, NodeId], int] = {}
         """(shard, receiver) -> when it was heard of last."""
 
@@ -48,21 +50,21 @@ class SnapshotSender:
 
     def _build(self, shard: ShardId) -> None:
         core = self._core
-        if shard in self._building or core.groups[shard].role != LEADER:
-            return
-        if core.room is Room.FULL:
+        if self._building or core.groups[shard].role != LEADER or not self._sizes.may_begin(shard):
             return  # raft asks again
-        self._building.add(shard)
+        self._building = True
         name = f"out-{shard}-{core.ports.random.randbytes(12).hex()}"
         store, files = core.ports.store, core.ports.files
 
         def built(result: tuple[Manifest, GroupRow] | Exception) -> None:
-            self._building.discard(shard)
+            self._building = False
             if isinstance(result, Exception):
+                self._sizes.failed(shard, result)
                 core.counters.snapshots_failed += 1
                 core.alarm(f"shard {shard}: no snapshot could be built: {result}")
                 files.remove(name)
                 return
+            self._sizes.made(shard, result[0].size)
             self._offer(shard, *result)
 
         core.ports.worker.run(lambda: build(store, files, shard, name), built)

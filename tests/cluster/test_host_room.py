@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+from replace_kit import lead
 
 from chaos.sim import Account, World
 from cluster.api import NotAppended
 from cluster.core import ROLE_NAMES
 from cluster.room import Room
+
+if TYPE_CHECKING:
+    from chaos.sim.node import SimNode
 
 LEADER = ROLE_NAMES[2]
 
@@ -176,3 +182,75 @@ def test_a_leader_with_a_slow_disk_is_replaced_and_leads_nothing_until_the_disk_
     node.disk_ms = 4
     world.until(lambda: not node.host.status().slow_disk, seconds=20)
     world.until(lambda: LEADER in roles(world, slow), seconds=120, what="leadership is spread")
+
+
+def behind(monkeypatch: pytest.MonkeyPatch, shards: int = 1) -> tuple[World, SimNode, SimNode]:
+    """A world whose logs are cut, its leader of shard 0, and a node that needs snapshots."""
+    monkeypatch.setattr("cluster.compaction.LOG_CUT_ENTRIES", 20)
+    monkeypatch.setattr("cluster.compaction.LOG_KEEP_ENTRIES", 5)
+    world = World(shards=shards).start()
+    leader = world.nodes[world.leader(0)]
+    away = next(node for node in world.alive if node is not leader)
+    away.crash()
+    for number in range(12 * shards):
+        Account(f"user {number}", number % shards, shards).enrol(world, leader.id)
+    world.run(3)
+    return world, leader, away
+
+
+def out_files(node: SimNode) -> list[str]:
+    return [name for name in node.files if name.startswith("out-")]
+
+
+def test_a_short_leader_without_an_heir_builds_no_snapshot_until_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A copy could make it full, and then it would not even follow."""
+    world, _, away = behind(monkeypatch)
+    for node in world.alive:
+        node.running.set_room(Room.SHORT)
+    away.start()
+    away.running.set_room(Room.SHORT)
+    world.run(5)
+    assert world.leader(0) is not None
+    assert [node.running.status().counters.snapshots_built for node in world.alive] == [0] * 5
+    for node in world.alive:
+        node.running.set_room(Room.ENOUGH)
+    world.until(world.settled, seconds=20)
+    assert away.running.status().counters.snapshots_installed == 1
+
+
+def test_a_snapshot_that_would_take_more_than_a_third_of_what_is_free_is_not_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, leader, away = behind(monkeypatch)
+    scans = []
+    reading = leader.store.reading
+    monkeypatch.setattr(leader.store, "reading", lambda: scans.append(1) or reading())
+    for node in world.alive:
+        node.running._core.ports.files.free_bytes = lambda: 3 * 1_000
+    away.start()
+    world.run(5)
+    assert [out_files(node) for node in world.alive] == [[]] * 5
+    if world.leader(0) == leader.id:
+        assert len(scans) == 1, "it knows by now that it does not fit"
+    alarms = " ".join(alarm for node in world.alive for alarm in node.running.status().alarms)
+    assert "make 3 times as much free" in alarms
+    for node in world.alive:
+        node.running._core.ports.files.free_bytes = lambda: 3 * 100_000
+    world.until(world.settled, seconds=20)
+    assert away.running.status().counters.snapshots_installed == 1
+
+
+def test_snapshots_of_many_shards_are_built_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, leader, away = behind(monkeypatch, 4)
+    lead(world, leader.id)
+    leader.worker_ms = 1_000
+    away.start()
+    world.until(lambda: out_files(leader), seconds=20)
+    world.run(0.9)
+    assert len(out_files(leader)) == 1
+    leader.worker_ms = 5
+    world.until(world.settled, seconds=60)
