@@ -103,19 +103,12 @@ class SnapshotStager:
         _, _, _, sent_in, index, term, _ = self._core.raft.peek(message)
         if (manifest.shard, manifest.index, manifest.term) != (group.shard, index, term):
             raise FrameError("it sent a snapshot whose manifest is of another shard or position")
-        status = self._core.raft.status(group.shard)
-        if sent_in < status.term:
+        if not self._may_offer(peer, group, sent_in) or self._foreign(
+            peer, group, manifest, message
+        ):
             return
-        if sent_in == status.term and status.leader not in (NO_NODE, peer):
-            self._core.alarm(
-                f"shard {group.shard}: node {peer} offered a snapshot in term {sent_in}, which"
-                f" node {status.leader} leads: not taken"
-            )
-            return
-        if index <= status.commit:
+        if index <= self._core.raft.status(group.shard).commit:
             self._decline(group.shard, manifest, message)
-            return
-        if self._foreign(peer, group, manifest, message):
             return
         stage = self._stages.get(group.shard)
         if stage is not None and stage.data == data:
@@ -145,6 +138,16 @@ class SnapshotStager:
             size=manifest.size,
             done=lambda ok: self._fetched(group.shard, stage, ok=ok),
         )
+
+    def _may_offer(self, peer: NodeId, group: Group, term: int) -> bool:
+        status = self._core.raft.status(group.shard)
+        led = term == status.term and status.leader not in (NO_NODE, peer)
+        if led:
+            self._core.alarm(
+                f"shard {group.shard}: node {peer} offered a snapshot in term {term}, which"
+                f" node {status.leader} leads: not taken"
+            )
+        return term >= status.term and not led
 
     def _foreign(self, peer: NodeId, group: Group, manifest: Manifest, message: bytes) -> bool:
         """True, and an alarm, when this node's own book rules the snapshot's members out."""
