@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -93,10 +94,16 @@ def bugs(names: Sequence[str] = ()) -> list[Bug]:
     """All patches, or those whose names begin so.
 
     Raises:
-        BugError: a header line is missing.
+        BugError: a header line is missing, or no patch has such a name.
 
     """
     found = [_read(path) for path in sorted(BUGS.glob("*.patch"))]
+    for name in names:
+        if not any(bug.name.startswith(name) for bug in found):
+            raise BugError(
+                f"no patch begins with {name!r}: there are {found[0].name} to {found[-1].name},"
+                " see chaos/bugs"
+            )
     return [bug for bug in found if not names or any(bug.name.startswith(name) for name in names)]
 
 
@@ -340,12 +347,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="beginnings of patch names; default: all")
     parser.add_argument("--jobs", type=int, default=1, help="bugs at a time")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="simulator seeds per bug")
-    parser.add_argument("--no-control", action="store_true", help="leave the control row out")
+    parser.add_argument(
+        "--no-control", action="store_true", help="leave the control row out, as with names"
+    )
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
     parser.add_argument("--simulator-only", action="store_true", help="ask no tests")
     options = parser.parse_args(arguments)
-    chosen = bugs(options.names)
-    todo: list[Bug | None] = [*([] if options.no_control else [None]), *chosen]
+    try:
+        chosen = bugs(options.names)
+    except BugError as error:
+        parser.error(str(error))
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    todo: list[Bug | None] = [*([] if options.no_control or options.names else [None]), *chosen]
+    sys.stderr.write(f"{len(todo)} rows, {options.jobs} at a time; one may take five minutes\n")
     rows: list[Row] = []
     with ThreadPoolExecutor(options.jobs) as pool:
         running = [

@@ -150,7 +150,7 @@ def as_text(report: Report) -> str:
         ]
     lines += ["", "  what was done:"]
     lines += [
-        f"    {done.at_ms / 1000:8.1f} s  {_fault(done.fault):<48} {done.seen}"
+        f"    {done.at_ms / 1000:8.1f} s  {told(done.fault):<48} {done.seen}"
         for done in report.done
     ]
     if report.violations:
@@ -165,6 +165,7 @@ def _pairs(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
-def _fault(fault: Fault) -> str:
+def told(fault: Fault) -> str:
+    """Kind and facts of a fault, as `kill node=3`."""
     facts = (f"{name}={getattr(fault, name)}" for name in fault.__struct_fields__)
     return " ".join((kind(fault), *facts))

@@ -168,7 +168,7 @@ class Run:
             seen = f"NOT DONE: {error}"
             self._violations.append(f"driver: {kind(planned.fault)}: {error}")
         self._done.append((at_ns, planned, seen))
-        self._say(f"  {planned.at_ms / 1000:6.1f} s {kind(planned.fault)}: {seen}")
+        self._say(f"  {planned.at_ms / 1000:6.1f} s {pages.told(planned.fault)}: {seen}")
         self._follow()
 
     def _follow(self) -> None:

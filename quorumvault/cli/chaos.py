@@ -84,6 +84,8 @@ def sim(
     from chaos.sim.shrink import shrink  # noqa: PLC0415 - heavy
 
     check_writable(report)
+    if cpu_minutes == 0:
+        raise Failure("--cpu-minutes 0: say how many, or leave it out for no limit", Exit.USAGE)
     if not keep.is_dir():
         raise Failure(f"--keep {keep}: no such folder; create it first", Exit.USAGE)
     if schedule is not None:
@@ -101,31 +103,49 @@ def sim(
     settings = Settings(seconds=seconds, shards=shards, kinds=_kinds(faults))
     numbers = _seeds(seeds)
     _say(f"seeds {seeds}, {seconds:g} virtual seconds of load each, {shards} shards")
-    with _terminable(), _Progress() as progress:
-        totals, failures = run_many(
-            numbers,
-            settings,
-            jobs=jobs,
-            cpu_seconds=None if cpu_minutes is None else cpu_minutes * 60,
-            told=progress.told,
-        )
+    stopped = 0
+    with _Progress() as progress:
+        try:
+            with _terminable():
+                totals, failures = run_many(
+                    numbers,
+                    settings,
+                    jobs=jobs,
+                    cpu_seconds=None if cpu_minutes is None else cpu_minutes * 60,
+                    told=progress.told,
+                )
+        except _ToldToStop as told:
+            totals, failures, stopped = progress.totals, [], told.number
+    if stopped:
+        _say("told to stop; so far:")
+        _end(totals, failures, report, output)
+        raise typer.Exit(128 + stopped)
     for failure in failures:
         _say(f"seed {failure.plan.seed} broke a rule: {failure.broken[0]}; shortening its plan")
     _end(totals, [shrink(failure) for failure in failures], report, output, keep)
 
 
+class _ToldToStop(BaseException):
+    """SIGINT or SIGTERM."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends the processes of --jobs, too: else they would outlive this one, and wait."""
+    """Signals end the processes of --jobs, too: else they would outlive this one, and wait."""
 
     def end(number: int, _: object) -> None:
-        sys.exit(128 + number)
+        raise _ToldToStop(number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _seeds(text: str) -> Iterator[int]:
@@ -179,6 +199,9 @@ class _Progress:
     def __enter__(self) -> Self:
         from rich.console import Console  # noqa: PLC0415 - heavy
 
+        from chaos.sim.totals import Totals  # noqa: PLC0415 - heavy
+
+        self.totals = Totals()
         console = Console(stderr=True)
         self._status = console.status("the first seed runs") if console.is_terminal else None
         self._said_at = time.monotonic()
@@ -192,8 +215,9 @@ class _Progress:
 
     def told(self, verdict: Verdict, totals: Totals) -> None:
         """One more seed is done."""
+        self.totals = totals
         words = (
-            f"seed {verdict.plan.seed}: {totals.seeds} seeds, {totals.cluster_seconds:,.0f}"
+            f"seed {verdict.plan.seed}: {_seeds_done(totals)}, {totals.cluster_seconds:,.0f}"
             f" cluster-seconds, {totals.cpu_seconds:,.0f} CPU-seconds,"
             f" {totals.attempts:,} attempts, {totals.evaluations:,} evaluations"
         )
@@ -240,12 +264,16 @@ def _end(
         raise typer.Exit(Exit.UNEXPECTED)
 
 
+def _seeds_done(totals: Totals) -> str:
+    return f"{totals.seeds} seed{'s' * (totals.seeds != 1)}"
+
+
 def _words(totals: Totals, failures: list[Verdict]) -> str:
     """The totals for people."""
     lines = [
         f"{len(failures)} seeds broke a rule" if failures else "no rule was broken",
         (
-            f"{totals.seeds} seeds, {totals.cluster_seconds:,.0f} cluster-seconds in"
+            f"{_seeds_done(totals)}, {totals.cluster_seconds:,.0f} cluster-seconds in"
             f" {totals.cpu_seconds:,.0f} CPU-seconds ({totals.speed:.0f} each)"
         ),
         (

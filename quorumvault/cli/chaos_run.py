@@ -10,7 +10,7 @@ import sys
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,9 +18,14 @@ from quorumvault.cli.demo import Profile
 from quorumvault.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chaos.driver_process import ProcessDriver
     from chaos.report import Report
     from chaos.run import Plan
+
+
+DURATION_S: Final = 60
 
 
 class Ground(StrEnum):
@@ -72,8 +77,8 @@ def run(
         int | None, typer.Option(min=0, help="Of faults and users; drawn and told by default.")
     ] = None,
     duration: Annotated[
-        int, typer.Option(min=10, max=86_400, help="Seconds of load of a random run.")
-    ] = 60,
+        int | None, typer.Option(min=10, max=86_400, help="Seconds of load of a random run; 60.")
+    ] = None,
     history: Annotated[
         Path | None, typer.Option(help="Write what every client did and was told here.")
     ] = None,
@@ -93,7 +98,7 @@ def run(
 
     Without --root the vault's files are removed, except when a rule was broken or the run failed.
     """
-    _check(scenario, drawn, root, history, report)
+    _check(scenario, drawn, duration, root, history, report)
     from chaos.driver import DriverError, FaultRefusedError, possible  # noqa: PLC0415 - heavy
     from chaos.driver_process import ProcessDriver  # noqa: PLC0415 - heavy
     from chaos.report import as_json, as_text  # noqa: PLC0415 - heavy
@@ -101,13 +106,16 @@ def run(
     folder = root or Path(tempfile.mkdtemp(prefix="quorumvault-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     over = False
+    lost: list[str] = []
     try:
         ground = ProcessDriver(
             folder.resolve(), wan=wan.value, shards=shards, grace_s=grace, say=_say
         )
-        plan = _plan(scenario, seed, duration, possible(ground), wan.value, clients, shards)
+        plan = _plan(
+            scenario, seed, duration or DURATION_S, possible(ground), wan.value, clients, shards
+        )
         _say(f"chaos on {driver.value}: {plan.name}, seed {plan.seed}")
-        found = asyncio.run(_go(ground, plan, history))
+        found = asyncio.run(_go(ground, plan, history, lost))
         over = found.good
     except (Failure, FaultRefusedError) as error:  # before anything was started
         over = True
@@ -116,30 +124,43 @@ def run(
         raise Failure(f"{error} (files: {folder})", Exit.UNEXPECTED) from error
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         over = True
-        _say("interrupted: no verdict; nodes and mounts were taken down")
+        _say("; ".join(["interrupted: no verdict; nodes and mounts were taken down", *lost]))
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
         raise typer.Exit(128 + number) from error
     finally:
         if over and root is None:
             shutil.rmtree(folder, ignore_errors=True)
     page = as_text(found)
-    if report is not None:
-        report.write_text(page, "utf-8")
-        report.with_suffix(".json").write_text(as_json(found), "utf-8")
     sys.stdout.write((as_json(found) + "\n") if output is Output.JSON else page)
+    if report is not None:
+        _keep(report, lambda path: path.write_text(page, "utf-8"), lost)
+        _keep(report.with_suffix(".json"), lambda path: path.write_text(as_json(found)), lost)
     if not found.good:
         raise Failure(
             f"{len(found.violations)} violations with seed {plan.seed}; files: {folder}",
             Exit.UNEXPECTED,
         )
+    if lost:
+        raise Failure("; ".join(lost) + "; the verdict stands", Exit.UNEXPECTED)
+
+
+def _keep(path: Path, write: Callable[[Path], object], lost: list[str]) -> None:
+    """Write a file after a long run; a disk that refuses takes nobody's verdict away."""
+    try:
+        write(path)
+    except OSError as error:
+        lost.append(f"{path} could not be written ({error.strerror})")
 
 
 def _check(
-    scenario: str | None, drawn: bool, root: Path | None, history: Path | None, report: Path | None  # noqa: FBT001
+    scenario: str | None, drawn: bool, duration: int | None,  # noqa: FBT001
+    root: Path | None, history: Path | None, report: Path | None,
 ) -> None:  # fmt: skip
     """Refuse what would only be noticed at the end of a run."""
     if (scenario is None) is not drawn:
         raise Failure("say either --scenario NAME or --random", Exit.USAGE)
+    if duration is not None and not drawn:
+        raise Failure("--duration is for --random: a scenario has its own times", Exit.USAGE)
     if root is not None and root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise Failure(f"{root} is not an empty folder: --root needs a new one", Exit.CONFLICT)
     for path in (history, report):
@@ -174,7 +195,7 @@ def _plan(
     )
 
 
-async def _go(driver: ProcessDriver, plan: Plan, history: Path | None) -> Report:
+async def _go(driver: ProcessDriver, plan: Plan, history: Path | None, lost: list[str]) -> Report:
     from chaos.run import Run  # noqa: PLC0415 - heavy
 
     task = asyncio.current_task()
@@ -186,7 +207,7 @@ async def _go(driver: ProcessDriver, plan: Plan, history: Path | None) -> Report
             return await found.go()
         finally:
             if history is not None:
-                found.write_history(history)
+                _keep(history, found.write_history, lost)
     finally:
         await driver.stop()
 

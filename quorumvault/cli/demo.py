@@ -82,6 +82,7 @@ def demo(
                 shards=shards,
                 grace=grace,
                 witness=witness,
+                keep_words=root is not None,
             )
         )
     finally:
@@ -99,6 +100,7 @@ async def _demo(
     shards: int,
     grace: int,
     witness: bool,
+    keep_words: bool,
 ) -> int:
     from chaos.processes import ClusterError, ProcessCluster  # noqa: PLC0415 - heavy
 
@@ -114,6 +116,8 @@ async def _demo(
             witness=witness,
             say=lambda text: _say(f"  {text}"),
         )
+        if keep_words:
+            _keep_words(cluster)
         _say("  starting five nodes")
         await cluster.start()
         if connection_file is not None:
@@ -134,6 +138,16 @@ async def _demo(
     finally:
         if cluster is not None:
             await cluster.stop()
+
+
+def _keep_words(cluster: ProcessCluster) -> None:
+    """In ROOT/custodians, as `cluster create --shares-dir` does: to try a replacement with."""
+    from node import creation  # noqa: PLC0415 - heavy
+
+    for seat, words in cluster.words.items():
+        for custodian, mnemonic in enumerate(words, start=1):
+            name = f"seat-{seat}-custodian-{custodian}.words"
+            creation.write_private(cluster.root / "custodians" / name, mnemonic.encode() + b"\n")
 
 
 def _interruptions() -> list[int]:

@@ -145,6 +145,12 @@ def _alone(directory: Path) -> Iterator[None]:
 def _load(directory: Path) -> ClusterFile:
     from cluster.cluster_file import ClusterFileError, load  # noqa: PLC0415 - heavy
 
+    if not (directory / "cluster.json").exists():
+        raise Failure(
+            f"{directory}/cluster.json does not exist: --cluster takes the directory that "
+            "'quorumvault cluster create' wrote (of a demo's --root ROOT: ROOT/cluster)",
+            Exit.USAGE,
+        )
     try:
         return load(directory / "cluster.json")
     except ClusterFileError as error:
@@ -178,11 +184,12 @@ def _looked_at(
                 "nothing was changed",
                 Exit.CONNECTION,
             )
-        _refuse_if_not_now(change, access, statuses, shards)
+        _refuse_if_not_now(directory, change, access, statuses, shards)
     return statuses, shards
 
 
 def _refuse_if_not_now(
+    directory: Path,
     change: Change,
     access: Access,
     statuses: Mapping[int, Mapping[str, Any]],
@@ -198,7 +205,7 @@ def _refuse_if_not_now(
         last = change.before.retired[-1].id
         raise Failure(
             f"node {change.old} is not replaced now: {why}; see it through first with "
-            f"'quorumvault member replace {last} --cluster DIR --wait'",
+            f"'quorumvault member replace {last} --cluster {directory} --wait'",
             Exit.CONFLICT,
         )
 

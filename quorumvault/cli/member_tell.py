@@ -73,7 +73,7 @@ def show_plan(
     if output is Format.JSON:
         facts = {
             "old": change.old, "new": change.new, "revision": change.after.revision,
-            "begun": change.begun, "steps": [step.to_dict() for step in steps],
+            "dry_run": True, "begun": change.begun, "steps": [step.to_dict() for step in steps],
         }  # fmt: skip
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
         return
@@ -87,7 +87,8 @@ def show_plan(
             " ".join(map(str, step.up)), str(step.may_fail),
         )  # fmt: skip
     Console(soft_wrap=False).print(table)
-    typer.echo("Nothing was changed.", err=True)
+    begun = f"Node {change.old} was given up for node {change.new} before. " if change.begun else ""
+    typer.echo(f"{begun}Nothing was changed.", err=True)
 
 
 def wait(directory: Path, change: Change, timeout_s: float) -> None:
@@ -114,7 +115,7 @@ def wait(directory: Path, change: Change, timeout_s: float) -> None:
                 for name, task in tasks.items():
                     shown.update(task, completed=getattr(seen, name))
             if seen.done:
-                return
+                break
             if time.monotonic() >= deadline:
                 raise Failure(
                     f"after {timeout_s:.0f} s node {change.old} is out in {seen.out}, node "
@@ -124,3 +125,8 @@ def wait(directory: Path, change: Change, timeout_s: float) -> None:
                     Exit.TIMEOUT,
                 )
             time.sleep(LOOK_S)
+    typer.echo(
+        f"Node {change.new} has the seat of node {change.old} in every shard: the vault bears two"
+        f" losses again. Give the new {directory}/operator/connection.json to whoever uses it.",
+        err=True,
+    )

@@ -49,3 +49,10 @@ def test_a_bug_is_seen_by_the_first_seeds_of_the_simulator(name):
 def test_the_tree_without_a_patch_is_silent():
     row = bugbank.tried(None, seeds=1, simulator_only=True)
     assert bugbank.good(row), row
+
+
+def test_a_name_that_no_patch_has_is_refused_before_anything_runs(capsys):
+    with pytest.raises(SystemExit) as ended:
+        bugbank.main(["01", "nosuch"])
+    assert ended.value.code == 2
+    assert "no patch begins with 'nosuch'" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """`quorumvault chaos sim`: what it prints, where it puts a failure, and how it ends."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -48,7 +49,7 @@ def test_a_run_into_a_file_says_now_and_then_how_far_it_is(monkeypatch):
     monkeypatch.setattr(chaos, "LINE_S", 0.0)
     result = run("--seeds", "1..2", *QUICK)
     lines = [line for line in result.stderr.splitlines() if "CPU-seconds" in line]
-    assert [line.split(",")[0] for line in lines] == ["seed 1: 1 seeds", "seed 2: 2 seeds"]
+    assert [line.split(",")[0] for line in lines] == ["seed 1: 1 seed", "seed 2: 2 seeds"]
 
 
 def test_only_the_kinds_that_were_asked_for_are_done():
@@ -87,6 +88,7 @@ def test_a_broken_rule_ends_with_1_a_short_plan_and_its_trace(tmp_path, monkeypa
         ("--schedule", "x.json", "--seeds", "1"),
         ("--seeds", "1", "--report", "no-such-folder/report.json"),
         ("--seeds", "1", "--keep", "no-such-folder"),
+        ("--seeds", "1..", "--cpu-minutes", "0"),
     ],
 )
 def test_what_is_not_understood_is_refused_in_one_line(args):
@@ -95,15 +97,19 @@ def test_what_is_not_understood_is_refused_in_one_line(args):
     assert result.exception.exit_code == Exit.USAGE
 
 
-def test_told_to_stop_it_takes_the_processes_of_its_jobs_with_it():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_it_says_how_far_it_came_and_ends_the_processes_of_its_jobs(number):
     command = [sys.executable, "-m", "quorumvault.cli", "chaos", "sim", "--seeds", "1..", *QUICK]
-    with subprocess.Popen([*command, "--jobs", "2"], stderr=subprocess.DEVNULL) as running:
+    with subprocess.Popen([*command, "--jobs", "2"], text=True, stdout=-1, stderr=-1) as running:
         try:
             parent = psutil.Process(running.pid)
             while len(jobs := parent.children()) < 3:  # two, and multiprocessing's tracker
                 assert running.poll() is None
-            running.terminate()
-            assert running.wait(60) == 128 + 15
+            running.send_signal(number)
+            totals, talk = running.communicate(timeout=60)
+            assert running.returncode == 128 + number
+            assert totals.startswith("no rule was broken\n")
+            assert "told to stop; so far:" in talk
             assert psutil.wait_procs(jobs, 10)[1] == []
         finally:
             running.kill()

@@ -67,6 +67,9 @@ def test_an_outside_client_finds_every_promise_of_the_api_kept(tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     assert "acceptance: all held" in done.stdout
+    words = list((tmp_path / "root" / "custodians").iterdir())
+    assert len(words) == 25
+    assert {path.stat().st_mode & 0o777 for path in words} == {0o600}
 
 
 CHECK_CONNECTION = """
