@@ -135,10 +135,11 @@ class LedgerJoin:
             )
 
     def _usable(self, shard: ShardId, joining: _Joining, now: int) -> list[Peer]:
-        """Whom to ask next, nearest first."""
+        """Whom to ask next, nearest first; last who steps aside, perhaps for want of room."""
 
-        def distance(peer: Peer) -> tuple[float, Seat]:
-            return (float("inf") if peer.rtt_ns is None else peer.rtt_ns, peer.seat)
+        def distance(peer: Peer) -> tuple[bool, float, Seat]:
+            rtt = float("inf") if peer.rtt_ns is None else peer.rtt_ns
+            return (peer.leads_nothing, rtt, peer.seat)
 
         fresh = [
             peer

@@ -15,6 +15,7 @@ from cluster.ledger_rows import read
 from cluster.limits import MAX_LEDGER_BYTES
 from cluster.manifest import SnapshotDamagedError
 from cluster.record import Rules
+from cluster.room import SHORT_BYTES
 from engines.encoding import u32
 
 
@@ -427,3 +428,14 @@ def test_no_single_seat_can_keep_a_joiner_from_completing(world, account, liar, 
     new = join(world, 4)
     finish(world, seconds=150)
     assert row_of(world, new, account) == row_of(world, liar, account)
+
+
+def test_a_seat_without_room_is_not_waited_for_while_another_has_some(world, account):
+    """It says nothing to who asks, and was waited for a minute."""
+    world.nodes[1].space.free = SHORT_BYTES // 2
+    world.run(2)
+    new = world.replace(4)
+    asked = files_asked(world, new)
+    world.nodes[new].start()
+    finish(world, seconds=15)
+    assert sorted(asked) == [2, 3, 5]
