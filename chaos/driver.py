@@ -83,7 +83,7 @@ class Driver(Protocol):
         ...
 
     async def ready(self) -> frozenset[int]:
-        """The members that say now that they can serve."""
+        """The members that say now that they can serve, and that vote in every shard."""
         ...
 
     async def apply(self, fault: Fault) -> str:

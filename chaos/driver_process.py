@@ -26,6 +26,7 @@ from chaos.process_clock import SOURCE as CLOCK_SOURCE
 from chaos.process_clock import WallClock, ahead_s
 from chaos.process_disk import NodeDisk, why_no_mount
 from chaos.processes import ClusterError, ProcessCluster
+from quorumvault.cli.admin import Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -102,6 +103,8 @@ class ProcessDriver:
         self._excuses: dict[int, dict[int, str]] = defaultdict(dict)
         self._lost: dict[int, str] = {}
         """Nodes that no disk can bring back any more, and why: they are to be replaced."""
+        self._joining: set[int] = set()
+        """Nodes that have a seat, and no vote in some shard yet."""
         self._killed: set[int] = set()
         """Process ids that we ended."""
         self._watches: set[asyncio.Task[None]] = set()
@@ -263,9 +266,19 @@ class ProcessDriver:
         return note
 
     async def ready(self) -> frozenset[int]:
-        """The members that say now that they can serve."""
+        """The members that say now that they can serve, and vote."""
         found = await asyncio.gather(*map(self._is_ready, self.nodes))
-        return frozenset(n for n, ready in zip(self.nodes, found, strict=True) if ready)
+        if self._joining:
+            await asyncio.to_thread(self._look_who_joined)
+        able = {n for n, ready in zip(self.nodes, found, strict=True) if ready}
+        return frozenset(able - self._joining)
+
+    def _look_who_joined(self) -> None:
+        """A newcomer serves before it votes; until then its seat is an empty one."""
+        for status in Access.from_connection(self.connection_file).statuses().values():
+            if isinstance(status, dict):
+                votes = [set(group["voters"]) for group in status["groups"]]
+                self._joining -= set.intersection(*votes) if votes else set()
 
     async def _is_ready(self, number: int) -> bool:
         if not self.cluster.nodes[number].running:
@@ -482,6 +495,8 @@ class ProcessDriver:
         await asyncio.to_thread(self._lose, old)
         new = await self._write_book(old)
         node = replacing.enter(cluster, old, new)
+        self._joining.discard(old)
+        self._joining.add(new)
         await replacing.settle(cluster, node)
         await asyncio.to_thread(self._prepare, new)
         await self._spawn(new)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from chaos.disk_shim import build
+from chaos.driver_process import ProcessDriver
 from chaos.process_clock import SOURCE, WallClock
 from chaos.process_disk import HEADER, SIZE_BYTES, STORE_FILE, NodeDisk, why_no_mount
 from cluster.ports import Batch
@@ -16,6 +17,7 @@ from cluster.store import Store
 from cluster.store_format import StoreDamagedError
 from cluster.store_pages import LEAF, PAGE_BYTES
 from engines.encoding import u64
+from quorumvault.cli.admin import Access, Unreachable
 
 LOOK = """
 import sys, threading, time
@@ -140,3 +142,21 @@ def test_a_disk_of_its_own_is_really_full_until_it_is_freed(tmp_path):
         disk.unmount()
     disk.unmount()
     assert list(disk.path.iterdir()) == []
+
+
+def test_a_newcomer_counts_as_away_until_it_votes_in_every_shard(tmp_path, monkeypatch):
+    """Else a third node was taken away beside it and its lost predecessor."""
+    answers = {}
+
+    class Told:
+        statuses = staticmethod(lambda: answers)
+
+    monkeypatch.setattr(Access, "from_connection", lambda _path: Told)
+    driver = ProcessDriver(tmp_path)
+    monkeypatch.setattr(ProcessDriver, "connection_file", tmp_path / "connection.json")
+    driver._joining = {6}
+    for voters, joining in (([1, 2, 3, 5], {6}), ([1, 2, 3, 5, 6], set())):
+        answers["1"] = {"groups": [{"voters": [1, 2, 3, 5, 6]}, {"voters": voters}]}
+        answers["2"] = Unreachable("dead")
+        driver._look_who_joined()
+        assert driver._joining == joining
