@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from chaos.checkers.findings import Final
     from chaos.checkers.operations import Operation
+    from chaos.history import Event
 
 
 def check(operations: Sequence[Operation], final: Final, limit: int) -> list[Finding]:
@@ -186,22 +187,44 @@ def _indexes(operations: Sequence[Operation]) -> list[Finding]:
 
 def _final(final: Final) -> list[Finding]:
     found: list[Finding] = []
-    accounts: dict[str, dict[int, str]] = {}
+    accounts: dict[str, dict[int, Event]] = {}
     for read in final.reads:
-        version = None if read.receipt is None else read.receipt.version
-        standing = (
-            f"{read.state}, registration {short(read.registration_id)}, era {read.era},"
-            f" {read.guesses_remaining} left, pending {short(read.pending or '')},"
-            f" version {version}"
-        )
         if read.phase != "ok" or read.op != "observe":
             found.append(_finding(f"account {read.account}: the final read {at(read)} failed"))
-        accounts.setdefault(read.account, {})[read.node] = standing
-    for account, words in sorted(accounts.items()):
-        if len(set(words.values())) > 1:
-            each = "; ".join(f"node {node}: {word}" for node, word in sorted(words.items()))
+        accounts.setdefault(read.account, {})[read.node] = read
+    for account, reads in sorted(accounts.items()):
+        words = {node: _standing(read) for node, read in sorted(reads.items())}
+        if len(set(words.values())) > 1 and not _locked_meanwhile(list(reads.values())):
+            each = "; ".join(f"node {node}: {word}" for node, word in words.items())
             found.append(_finding(f"account {account}: final reads differ: {each}"))
         missing = sorted(final.nodes - set(words))
         if missing:
             found.append(_finding(f"account {account}: no final read through nodes {missing}"))
     return found
+
+
+def _version(read: Event) -> int:
+    return -1 if read.receipt is None else read.receipt.version
+
+
+def _standing(read: Event) -> str:
+    return (
+        f"{read.state}, registration {short(read.registration_id)}, era {read.era},"
+        f" {read.guesses_remaining} left, pending {short(read.pending or '')},"
+        f" version {_version(read)}"
+    )
+
+
+def _locked_meanwhile(reads: list[Event]) -> bool:
+    """The grace of a full list may end between two reads: that one change, and no other."""
+    full = [read for read in reads if read.state == "exhausted"]
+    locked = [read for read in reads if read.state == "locked"]
+    alike = len({*map(_standing, full)}) == len({*map(_standing, locked)}) == 1
+    if not alike or len(full) + len(locked) != len(reads):
+        return False
+    before, after = full[0], locked[0]
+    return (
+        before.era is not None
+        and (after.era, _version(after)) == (before.era + 1, _version(before) + 1)
+        and after.pending == before.pending
+    )

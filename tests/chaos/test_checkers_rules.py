@@ -6,7 +6,7 @@ import pytest
 from checker_kit import LIMIT, Story, name, seen
 
 from chaos import witness
-from chaos.checkers import Final, NodeState, judge
+from chaos.checkers import Final, NodeState, durable, judge
 from chaos.history import Event
 
 
@@ -192,13 +192,30 @@ def test_a_proof_that_releases_another_key_is_noticed():
     assert ("durable", "I4") in found(story)
 
 
-def look(node, state="none", version=0):
-    return Event(99, 9, node, "observe", "ok", "alice", state=state, era=0, receipt=seen(version))
+def look(node, state="none", version=0, era=0):
+    return Event(99, 9, node, "observe", "ok", "alice", state=state, era=era, receipt=seen(version))
 
 
 def test_final_reads_that_differ_are_noticed():
     final = Final(reads=(look(1), look(2, version=1)))
     assert ("durable", "I4") in found(Story(), final)
+
+
+@pytest.mark.parametrize(
+    ("locked", "good"),
+    [
+        (("locked", 8, 4), True),
+        (("locked", 8, 3), False),
+        (("locked", 9, 4), False),
+        (("exhausted", 8, 4), False),
+        (("active", 8, 4), False),
+    ],
+)
+def test_only_the_end_of_a_grace_may_come_between_final_reads(locked, good):
+    state, version, era = locked
+    full = (look(1, "exhausted", 7, 3), look(2, "exhausted", 7, 3))
+    differing = durable.check([], Final(reads=(*full, look(3, state, version, era))), LIMIT)
+    assert (not differing) is good
 
 
 def test_a_node_without_a_final_read_is_noticed():
