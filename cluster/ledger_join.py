@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 class _Asked:
     node: NodeId
     until: int
+    again_at: int
     offered: bool = False
 
 
@@ -111,6 +112,7 @@ class LedgerJoin:
                 # Another one's turn, and another one's room: who lets a file drip keeps neither.
                 self._core.incoming.pop(joining.coming.get(seat, ""), None)
                 self._not_yet(joining, seat, LEDGER_AGAIN_NS)
+            self._remind(shard, joining, now)
             if self._lacks(joining):
                 self._ask(shard, joining, now)
             elif not joining.merging and now >= joining.try_at:
@@ -120,7 +122,8 @@ class LedgerJoin:
         missing = self._core.shape.threshold - len(joining.said) - len(joining.asked)
         usable = self._usable(shard, joining, now)
         for peer in usable[: max(0, missing)]:
-            joining.asked[peer.seat] = _Asked(peer.node_id, now + LEDGER_ANSWER_NS)
+            until, again_at = now + LEDGER_ANSWER_NS, now + LEDGER_RETRY_NS
+            joining.asked[peer.seat] = _Asked(peer.node_id, until, again_at)
             peer.outbox.add(LedgerAsk(shard))
         if usable or not missing:
             joining.lacking_since = None
@@ -133,6 +136,17 @@ class LedgerJoin:
                 f" {', '.join(str(seat) for seat in sorted(joining.said)) or 'none'} and hears no"
                 " other complete one: bring another node back"
             )
+
+    def _remind(self, shard: ShardId, joining: _Joining, now: int) -> None:
+        """Who has offered nothing yet is asked again: the frame may be lost, or there was no room.
+
+        That costs a giver nothing: it has the file, builds it, or now has room for it.
+        """
+        for asked in joining.asked.values():
+            peer = self._core.peers.get(asked.node)
+            if peer is not None and not asked.offered and asked.again_at <= now:
+                asked.again_at = now + LEDGER_RETRY_NS
+                peer.outbox.add(LedgerAsk(shard))
 
     def _usable(self, shard: ShardId, joining: _Joining, now: int) -> list[Peer]:
         """Whom to ask next, nearest first; last who steps aside, perhaps for want of room."""

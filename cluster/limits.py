@@ -145,7 +145,8 @@ million of the smallest active ones; who has more accounts, gone ones counted, h
 LEDGER_ANSWER_NS: Final = 60 * SECOND
 """A peer asked for its rows has so long to have them here; then another one is asked."""
 LEDGER_RETRY_NS: Final = 5 * SECOND
-"""A file that could not be fetched is asked for again so much later: the way there may be full."""
+"""A file that could not be fetched, or was not offered, is asked for again so much later: the way
+there may be full."""
 LEDGER_AGAIN_NS: Final = 60 * SECOND
 """A seat whose rows were refused is asked again so much later."""
 LEDGER_LACKING_NS: Final = 20 * SECOND

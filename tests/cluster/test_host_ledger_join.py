@@ -8,6 +8,7 @@ from replace_kit import busy, finish, groups, join, refuse_rows
 
 from chaos.sim import Account, World
 from chaos.sim.disk import SimFiles
+from chaos.sim.space import TOTAL
 from cluster.api import Give, LedgerFull
 from cluster.frames import Frame, LedgerAsk, LedgerOffer, decode_frame, encode_frame
 from cluster.ledger import NO_ROW, Current, LedgerRow, decode_row, encode_row
@@ -439,3 +440,15 @@ def test_a_seat_without_room_is_not_waited_for_while_another_has_some(world, acc
     world.nodes[new].start()
     finish(world, seconds=15)
     assert sorted(asked) == [2, 3, 5]
+
+
+def test_seats_that_have_room_again_are_heard_of_soon(world, account):
+    """What is asked in vain, or lost on its way, is asked again; it was waited for a minute."""
+    for node in (1, 2):
+        world.nodes[node].space.free = SHORT_BYTES // 2
+    world.run(2)
+    join(world, 4)
+    world.run(3)
+    for node in (1, 2):
+        world.nodes[node].space.free = TOTAL
+    finish(world, seconds=15)
