@@ -13,8 +13,9 @@ happen:
 A full list may be locked at any time: the leader's grace is nobody's operation. Three things keep
 the search small. A step that must happen and changes nothing is taken at once (unless it ends
 the time for its own silent effect). Versions are exact,
-so a state beyond the version of a step that is still to happen is dead. Of attempts whose outcome
-is unknown and whose id nobody names again, the earliest goes first: they are interchangeable.
+so a state beyond the version of a step that is still to happen is dead. Attempts whose outcome is
+unknown are interchangeable where they have one id, or ids that nobody names again: of such the
+earliest goes first.
 
 What cannot be decided within the bound is a finding too: a run that cannot be judged is not good.
 """
@@ -56,8 +57,8 @@ class Step:
     required: bool
     version: float
     """The record's version after it, where the answer told it, or infinity."""
-    nameless: bool
-    """An attempt of unknown outcome whose id nothing else names."""
+    twins: str | None
+    """An attempt of unknown outcome: its id, or nothing where nobody else names that; else None."""
 
 
 def check(operations: Sequence[Operation], limit: int) -> list[Finding]:
@@ -138,7 +139,7 @@ class Search:
                 break
             if each.bits & -each.bits & ~done:  # its lowest bit is its own
                 possible.append(each)
-        possible.sort(key=_end)
+        possible = _without_later_twins(sorted(possible, key=_end))
         if first[0] > self._stuck[0]:
             self._stuck = (first[0], state, possible)
         return possible
@@ -153,11 +154,7 @@ class Search:
         if state.version > ceiling:
             return
         after: list[tuple[int, State]] = []
-        nameless = False
         for each in possible:
-            if each.nameless and nameless:
-                continue
-            nameless |= each.nameless
             result = each.run(state)
             if result is None or result.version > ceiling:
                 continue
@@ -191,6 +188,18 @@ class Search:
             f" {state._replace(attempts=frozenset())} and {len(state.attempts)} attempts listed,"
             f" none of these fits: {'; '.join(waiting[:8])}"
         )
+
+
+def _without_later_twins(steps: Sequence[Step]) -> list[Step]:
+    """Whatever a later one of the same could do now, the earlier one can."""
+    kept: list[Step] = []
+    met: set[str] = set()
+    for each in steps:
+        if each.twins not in met:
+            kept.append(each)
+        if each.twins is not None:
+            met.add(each.twins)
+    return kept
 
 
 def _end(step: Step) -> tuple[float, int]:
@@ -248,10 +257,11 @@ class _Steps:
     ) -> int:
         self._bits >>= 1
         version = each.receipt.version if required and each.receipt is not None else math.inf
-        alone = each.op == "attempt" and self._named[each.attempt_id] == 1
-        nameless = alone and not required and end == NEVER
+        twins = None
+        if each.op == "attempt" and not required and end == NEVER:
+            twins = each.attempt_id if self._named[each.attempt_id] > 1 else ""
         self.steps.append(
-            Step(self._bits | closes, closes, each, run, end, required, version, nameless)
+            Step(self._bits | closes, closes, each, run, end, required, version, twins)
         )
         return self._bits
 
