@@ -7,6 +7,9 @@ from checker_kit import LIMIT, Story, name, seen
 
 from chaos import witness
 from chaos.checkers import Final, NodeState, durable, judge
+from chaos.checkers.linearizable import Search
+from chaos.checkers.model import Model
+from chaos.checkers.operations import pair
 from chaos.history import Event
 
 
@@ -363,3 +366,16 @@ def test_a_finding_says_what_and_where():
     story = Story().enrolled().guessed("a", 2, 3).looked("active", 3, 1, 2, node=5)
     sentences = [str(each) for each in judge(story.events, witness.gathered([]), Final(), LIMIT)]
     assert any("alice" in each and "node 5 observe" in each for each in sentences)
+
+
+def test_sends_of_one_attempt_that_nobody_answered_are_one_choice_of_the_search():
+    """Each could be the one that counted: a search that tries them all is never done."""
+    story = Story().enrolled()
+    for client in range(2, 32):
+        story.refused("a" if client % 2 else "b", "unreachable", "unknown", "info", client=client)
+    story.looked("active", LIMIT - 1, era=1, version=3)
+    assert Search(Model(LIMIT), pair(story.events)[0]).explain()
+    story.looked("active", LIMIT - 3, era=1, version=5)  # three counted, and there are two
+    search = Search(Model(LIMIT), pair(story.events)[0])
+    assert not search.explain()
+    assert search.configurations < 30
