@@ -94,7 +94,17 @@ class Search:
     ) -> None:
         self._model = model
         self._steps = _Steps(model, made).steps
-        self._required = sorted((each for each in self._steps if each.required), key=_end)
+        self._required = [each for each in self._steps if each.required]
+        self._top = 2 * len(made) - 1
+        """Place of the bit of the first step; the next one has the next lower bit."""
+        self._must = sum(self._own(each) for each in self._required)
+        self._may = sum(self._own(each) for each in self._steps if not each.required)
+        self._least = [math.inf]
+        """From each step on, the least version that an answer told."""
+        for each in reversed(self._steps):
+            least = each.version if each.required else math.inf
+            self._least.append(min(least, self._least[-1]))
+        self._least.reverse()
         copied = {
             (each.op, each.call.registration_id, each.call.era): each
             for each in reversed(made)  # the first one asked stays
@@ -104,6 +114,7 @@ class Search:
         known = [each.version for each in self._required if each.version < math.inf]
         self._most = max(known, default=0) + len(self._copied)
         self._stuck: tuple[int, State, list[Step]] = (-1, State(), [])
+        """How many answers were explained at most, and what did not go on there."""
         self.configurations = 0
         self.exhausted = False
 
@@ -120,37 +131,49 @@ class Search:
             if self.configurations > MAX_CONFIGURATIONS:
                 self.exhausted = True
                 return False
-            possible = self._possible(done, state)
-            if possible is None:
+            undone = self._must & ~done
+            if not undone:
                 return True
-            stack += reversed(list(self._after(done, state, possible)))
+            possible, ceiling = self._possible(done, undone)
+            explained = len(self._required) - undone.bit_count()
+            if explained > self._stuck[0]:
+                self._stuck = (explained, state, possible)
+            stack += reversed(list(self._after(done, state, possible, ceiling)))
         return False
 
-    def _possible(self, done: int, state: State) -> list[Step] | None:
-        """What may happen next, the most urgent first; None when all is explained."""
-        first = next(
-            ((place, each) for place, each in enumerate(self._required) if each.bits & ~done), None
-        )
-        if first is None:
-            return None
-        possible: list[Step] = []
-        for each in self._steps:
-            if each.operation.begin > first[1].end:
-                break
-            if each.bits & -each.bits & ~done:  # its lowest bit is its own
-                possible.append(each)
-        possible = _without_later_twins(sorted(possible, key=_end))
-        if first[0] > self._stuck[0]:
-            self._stuck = (first[0], state, possible)
-        return possible
+    def _possible(self, done: int, undone: int) -> tuple[list[Step], float]:
+        """What may happen next, the most urgent first; and the version that it must not pass.
+
+        Only what begins before the first end of what must happen. All of that stands near the first
+        step that is undone, but for effects that nobody can rule out: a long history is walked
+        through, not searched from its start again and again.
+        """
+        place = at = self._top - (undone.bit_length() - 1)
+        end = ceiling = math.inf
+        near: list[Step] = []
+        while at < len(self._steps) and self._steps[at].operation.begin <= end:
+            each = self._steps[at]
+            at += 1
+            if self._own(each) & ~done:
+                near.append(each)
+                if each.required:
+                    end, ceiling = min(end, each.end), min(ceiling, each.version)
+        possible = [each for each in near if each.operation.begin <= end]
+        earlier = (self._may & ~done) >> (self._top - place + 1)
+        while earlier:
+            lowest = earlier & -earlier
+            possible.append(self._steps[place - lowest.bit_length()])
+            earlier ^= lowest
+        return _without_later_twins(sorted(possible, key=_end)), min(ceiling, self._least[at])
+
+    @staticmethod
+    def _own(step: Step) -> int:
+        return step.bits & -step.bits  # its lowest bit is its own
 
     def _after(
-        self, done: int, state: State, possible: Sequence[Step]
+        self, done: int, state: State, possible: Sequence[Step], ceiling: float
     ) -> Iterator[tuple[int, State]]:
         """All configurations one step on."""
-        ceiling = min(
-            (each.version for each in self._required if each.bits & ~done), default=math.inf
-        )
         if state.version > ceiling:
             return
         after: list[tuple[int, State]] = []
