@@ -295,7 +295,12 @@ class LedgerJoin:
         core.ports.worker.run(lambda: _merged(store, rules, shard, shards, said), merged)
 
     def _drop_ahead(self, shard: ShardId, joining: _Joining, applied: int, now: int) -> None:
-        """Rows of an index that this node does not reach in time are nobody's, or too early."""
+        """Rows of an index that this node does not reach in time are nobody's, or too early.
+
+        Not where all of them are: at most two seats lie, so it is this node that is behind.
+        """
+        if all(said.index > applied for said in joining.said.values()):
+            return
         for seat, said in list(joining.said.items()):
             if said.index > applied and now - said.at >= LEDGER_ANSWER_NS:
                 del joining.said[seat]

@@ -53,6 +53,20 @@ def test_a_random_run_breaks_no_rule(seed):
     assert not verdict.broken, verdict.broken
 
 
+@pytest.mark.parametrize(
+    ("seed", "_once"),
+    [
+        (900386, "a lock between two final reads was called a loss"),
+        (1000022, "two lost asks for ledger rows cost a joiner a minute each"),
+        (1000979, "the order of 222 answers was undecided"),
+        (1002370, "rows ahead of a joiner that was itself behind were thrown away"),
+    ],
+)
+def test_seeds_that_broke_a_rule_once_break_none(seed, _once):
+    verdict = run_seed(seed)
+    assert not verdict.broken, verdict.broken
+
+
 def test_the_fixed_seeds_see_every_kind_of_fault_and_operation():
     plans = [draw(seed, Settings()) for seed in range(1000, 1036)]
     kinds = {kind(each.fault) for plan in plans for each in plan.faults}
