@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
     from chaos.checkers.operations import Operation
 
-MAX_CONFIGURATIONS: Final = 200_000
-"""Some seconds per record; an honest history of hundreds of operations needs thousands."""
+MAX_CONFIGURATIONS: Final = 1_000_000
+"""Under a minute per record; an honest history of hundreds of operations needs thousands, one with
+many sends that nobody answered up to half a million (simulator seed 1100207)."""
 LEARNT: Final = {"stale", "conflict", "superseded"}
 """Refusals that an applied outcome gave: behind a snapshot's jump the effect may lie before."""
 
