@@ -191,7 +191,7 @@ class Admin:
 
     def report(self) -> StatusReport:
         """Everything that an operator may see of this node."""
-        picture, checks = self._health.look()
+        picture, checks = self._health.look_again()
         status, space = picture.status, picture.space
         return StatusReport(
             node=self._entry.id,

@@ -17,7 +17,7 @@ from cluster.room import Room, Space
 from node import logs
 from node.admission import AccountRate, Slots
 from node.evaluation import MAX_HEDGE_S, MIN_HEDGE_S, Hedge, settle
-from node.health import Health, Picture, checks
+from node.health import PICTURE_S, Health, Picture, checks
 from node.ops import Ops
 from node.problems import KINDS, Charged, Code, Problem
 from node.witness import Witness
@@ -109,6 +109,29 @@ async def test_the_ops_listener_says_alive_ready_and_why_not(world, picture):
     assert (not_ready.status, not_ready.text) == (503, "[-] hsm: pulled out\nnot ready\n")
     assert (await ask(ops, "/")).status == 404
     assert (await ask(ops, "/livez", "POST")).status == 405
+
+
+async def test_probes_share_a_picture_and_an_operator_gets_a_new_one(world):
+    taken = 0
+
+    def take():
+        nonlocal taken
+        taken += 1
+        return world.nodes[1].assembly.health.look()[0]
+
+    now = 0.0
+    health = Health(take, lambda: now)
+    assert health.ready
+    health.look()
+    assert taken == 1
+    health.look_again()
+    assert taken == 2
+    now = PICTURE_S / 2
+    health.look()
+    assert taken == 2
+    now = PICTURE_S
+    health.look()
+    assert taken == 3
 
 
 @pytest.mark.usefixtures("_loggers")
