@@ -37,7 +37,7 @@ from cluster.link_wire import (
 from cluster.types import InvariantError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from cluster.certificates import TlsFiles
 
@@ -518,38 +518,29 @@ async def test_no_path_reaches_outside_the_snapshot_directory(
                 assert response.status == 404, name
 
 
-def some_of(file: Path) -> bool:
-    """Bytes of it have come."""
-    return file.exists() and file.stat().st_size > 0
+def lose_the_peer(_: LinkNode, two: LinkNode) -> None:
+    for connection in two._runner.server.connections:
+        connection.transport.abort()
 
 
-async def test_a_lost_peer_ends_a_fetch_and_leaves_no_file(
-    pair: tuple[LinkNode, LinkNode],
+def remove_the_file(one: LinkNode, _: LinkNode) -> None:
+    """Who needs the room gets it back: no bytes go on coming into a nameless file."""
+    (one.directory / "in-1").unlink()
+
+
+@pytest.mark.parametrize("end", [lose_the_peer, remove_the_file])
+async def test_a_fetch_that_cannot_go_on_ends_and_leaves_no_file(
+    pair: tuple[LinkNode, LinkNode], end: Callable[[LinkNode, LinkNode], None]
 ) -> None:
     one, two = pair
     with (two.directory / "out-big").open("wb") as file:
         file.truncate(200 * MIB)
     done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     one.links.fetch_snapshot(2, "out-big", "in-1", size=200 * MIB, done=done.set_result)
+    coming = one.directory / "in-1"
     async with asyncio.timeout(20):
-        while not some_of(one.directory / "in-1"):  # noqa: ASYNC110 - the file is the witness
+        while not (coming.exists() and coming.stat().st_size):  # noqa: ASYNC110 - the witness
             await asyncio.sleep(0.005)
-        for connection in two._runner.server.connections:
-            connection.transport.abort()
-        assert await done is False
-    assert list(one.directory.iterdir()) == []
-
-
-async def test_a_fetch_ends_when_its_file_is_removed_here(pair: tuple[LinkNode, LinkNode]) -> None:
-    """Who needs the room does not get it back while bytes go on coming into a nameless file."""
-    one, two = pair
-    with (two.directory / "out-big").open("wb") as file:
-        file.truncate(200 * MIB)
-    done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    one.links.fetch_snapshot(2, "out-big", "in-1", size=200 * MIB, done=done.set_result)
-    async with asyncio.timeout(20):
-        while not some_of(one.directory / "in-1"):  # noqa: ASYNC110 - the file is the witness
-            await asyncio.sleep(0.005)
-        (one.directory / "in-1").unlink()
+        end(one, two)
         assert await done is False
     assert list(one.directory.iterdir()) == []

@@ -16,6 +16,7 @@ from cluster.store import MIN_MAP_BYTES, Store
 from node.waiting import until_room
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MAP_BYTES = MIN_MAP_BYTES
@@ -29,85 +30,73 @@ def test_a_disk_with_room_is_not_waited_for(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(why_no_mount() is not None, reason=str(why_no_mount()))
-def test_it_says_how_much_is_missing_and_goes_on_when_that_is_free(tmp_path: Path) -> None:
-    disk = NodeDisk(tmp_path / "disk", tmp_path / "aside")
-    disk.mount()
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[NodeDisk]:
+    if (why := why_no_mount()) is not None:
+        pytest.skip(why)
+    small = NodeDisk(tmp_path / "disk", tmp_path / "aside")
+    small.mount()
+    yield small
+    small.unmount()
+
+
+def wait_on_a_full(disk: NodeDisk) -> list[str]:
+    """Fill it, wait, and free it when the node says its first line; what it said."""
     said: list[str] = []
 
     def say(line: str) -> None:
         said.append(line)
         disk.free()
 
-    try:
-        disk.fill()
-        with socket.create_server(("127.0.0.1", 0)) as ops:
-            until_room(disk.path / "data", ops, say)
-            assert ops.getsockname(), "the listener stays open for the node"
-    finally:
-        disk.unmount()
-    (line,) = said
+    disk.fill()
+    with socket.create_server(("127.0.0.1", 0)) as ops:
+        until_room(disk.path / "data", ops, say)
+        assert ops.getsockname(), "the listener stays open for the node"
+    return said
+
+
+def test_it_says_how_much_is_missing_and_goes_on_when_that_is_free(disk: NodeDisk) -> None:
+    (line,) = wait_on_a_full(disk)
     assert line.startswith(f"waiting for room: data directory {disk.path}/data has 0 bytes free")
     assert "make 6710887 free" in line
 
 
-@pytest.mark.skipif(why_no_mount() is not None, reason=str(why_no_mount()))
 def test_a_disk_that_its_own_leftover_copies_fill_is_not_waited_for_and_loses_them(
-    tmp_path: Path,
+    disk: NodeDisk,
 ) -> None:
     """Not one byte is free when the node begins; then the lock is taken, and the store opens."""
-    disk = NodeDisk(tmp_path / "disk", tmp_path / "aside")
-    disk.mount()
     data, cluster, key = disk.path / "data", uuid.uuid4(), bytes(32)
     said: list[str] = []
-    try:
-        claimed = DataDir.claim(data, cluster, 1)
-        Store.open(claimed.store, key, map_bytes=MAP_BYTES).close()
-        (claimed.snapshots / "out-ledger-3-abc").write_bytes(bytes(64 << 20))
-        claimed.release()
-        disk.fill()
-        assert os.statvfs(data).f_bavail == 0
-        with socket.create_server(("127.0.0.1", 0)) as ops:
-            until_room(data, ops, said.append)
-        claimed = DataDir.claim(data, cluster, 1)
-        assert list(claimed.snapshots.iterdir()) == []
-        store = Store.open(claimed.store, key, map_bytes=MAP_BYTES)
-        batch = Batch()
-        batch.put("meta", b"key", bytes(1000))
-        store.commit(batch)
-        store.close()
-        claimed.release()
-    finally:
-        disk.unmount()
+    claimed = DataDir.claim(data, cluster, 1)
+    Store.open(claimed.store, key, map_bytes=MAP_BYTES).close()
+    (claimed.snapshots / "out-ledger-3-abc").write_bytes(bytes(64 << 20))
+    claimed.release()
+    disk.fill()
+    assert os.statvfs(data).f_bavail == 0
+    with socket.create_server(("127.0.0.1", 0)) as ops:
+        until_room(data, ops, said.append)
+    claimed = DataDir.claim(data, cluster, 1)
+    assert list(claimed.snapshots.iterdir()) == []
+    store = Store.open(claimed.store, key, map_bytes=MAP_BYTES)
+    batch = Batch()
+    batch.put("meta", b"key", bytes(1000))
+    store.commit(batch)
+    store.close()
+    claimed.release()
     assert said == []
 
 
-@pytest.mark.skipif(why_no_mount() is not None, reason=str(why_no_mount()))
 def test_what_is_no_copy_or_lies_on_another_disk_or_is_linked_twice_makes_no_room(
-    tmp_path: Path,
+    disk: NodeDisk, tmp_path: Path
 ) -> None:
-    disk = NodeDisk(tmp_path / "disk", tmp_path / "aside")
-    disk.mount()
-    said: list[str] = []
-
-    def say(line: str) -> None:
-        said.append(line)
-        disk.free()
-
-    try:
-        snapshots = disk.path / "data" / "snapshots"
-        snapshots.mkdir(parents=True)
-        (tmp_path / "elsewhere").write_bytes(bytes(64 << 20))
-        (snapshots / "out-1").symlink_to(tmp_path / "elsewhere")
-        (disk.path / "kept").write_bytes(bytes(32 << 20))
-        os.link(disk.path / "kept", snapshots / "out-2")
-        (snapshots / "out-3").write_bytes(bytes(1 << 20))
-        disk.fill()
-        with socket.create_server(("127.0.0.1", 0)) as ops:
-            until_room(disk.path / "data", ops, say)
-    finally:
-        disk.unmount()
-    (line,) = said
+    snapshots = disk.path / "data" / "snapshots"
+    snapshots.mkdir(parents=True)
+    (tmp_path / "elsewhere").write_bytes(bytes(64 << 20))
+    (snapshots / "out-1").symlink_to(tmp_path / "elsewhere")
+    (disk.path / "kept").write_bytes(bytes(32 << 20))
+    os.link(disk.path / "kept", snapshots / "out-2")
+    (snapshots / "out-3").write_bytes(bytes(1 << 20))
+    (line,) = wait_on_a_full(disk)
     assert "has 1048576 bytes free of" in line
 
 
