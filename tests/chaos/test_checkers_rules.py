@@ -254,6 +254,45 @@ def test_a_lost_charge_is_not_counted_twice():
     assert ("linearizable", "I7") in found(story)
 
 
+def crossing():
+    """An attempt under way while its charge is seen, and another registration takes the place."""
+    story = Story().enrolled().call(1, "attempt", attempt_id=name("a"))
+    story.looked("active", 2, 1, 3, client=2)
+    return story.enrolled("new", era=1, version=3, client=2)
+
+
+def test_an_attempt_that_crosses_an_era_may_be_counted_in_both():
+    """Its node asks again when the era has moved on, and a snapshot may have hidden the charge."""
+    named = {"registration_id": name("new"), "era": 2}
+    charged = {**named, "guesses_remaining": 2, "receipt": seen(6), "replayed": False}
+    told = {"code": "hsm-unavailable", "charged": "yes"}
+    lost = {"code": "lost", "charged": "unknown"}
+    after = ("active", 2, 2, 6, "new")
+    assert not found(crossing().reply(1, **charged).looked(*after))
+    assert not found(crossing().reply(1, "info", **told).looked(*after))
+    assert not found(crossing().reply(1, "info", **lost).looked(*after))
+    assert not found(crossing().reply(1, "info", **lost).looked("active", 3, 2, 5, "new"))
+
+
+def test_within_an_era_it_is_counted_once_however_it_ends():
+    again = {"guesses_remaining": 1, "receipt": seen(4), "replayed": False, "era": 1}
+    for phase, answer in (
+        ("ok", {**again, "registration_id": name("key")}),
+        ("info", {"code": "hsm-unavailable", "charged": "yes"}),
+        ("info", {"code": "lost", "charged": "unknown"}),
+    ):
+        story = Story().enrolled().call(1, "attempt", attempt_id=name("a"))
+        story.looked("active", 2, 1, 3, client=2)
+        story.reply(1, phase, **answer).looked("active", 1, 1, 4)
+        assert ("linearizable", "I7") in found(story), phase
+
+
+def test_what_was_denied_is_counted_in_no_era():
+    told = {"code": "exhausted", "charged": "no"}
+    story = crossing().reply(1, "fail", **told)
+    assert ("linearizable", "I7") in found(story.looked("active", 2, 2, 6, "new"))
+
+
 def test_a_charge_acknowledged_without_an_answer_must_be_there():
     story = Story().enrolled()
     told = {"code": "hsm-unavailable", "charged": "yes"}

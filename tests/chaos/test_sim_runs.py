@@ -59,6 +59,7 @@ def test_a_random_run_breaks_no_rule(seed):
         (900386, "a lock between two final reads was called a loss"),
         (1000022, "two lost asks for ledger rows cost a joiner a minute each"),
         (1000979, "the order of 222 answers was undecided"),
+        (1201434, "an attempt that was counted in two eras was called impossible"),
         (1002370, "rows ahead of a joiner that was itself behind were thrown away"),
     ],
 )
