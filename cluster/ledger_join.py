@@ -84,6 +84,8 @@ class _Joining:
     touched: set[RecordId] = field(default_factory=set)
     """Rows of ours that may have moved since."""
     try_at: int = 0
+    behind_at: int = 0
+    """When this node was last known to be behind: no leader, or a snapshot on its way or new."""
     lacking_since: int | None = None
     """Since when there has been nobody to ask; None while there is somebody."""
 
@@ -106,6 +108,8 @@ class LedgerJoin:
         if self._core.room is Room.FULL:
             return
         led = [s for s in sorted(self._shards) if self._core.groups[s].leader != NO_NODE]
+        for shard in self._shards.keys() - led:
+            self._shards[shard].behind_at = now
         for shard in led[:LEDGER_SHARDS_AT_ONCE]:
             joining = self._shards[shard]
             for seat in [seat for seat, asked in joining.asked.items() if asked.until <= now]:
@@ -297,12 +301,14 @@ class LedgerJoin:
     def _drop_ahead(self, shard: ShardId, joining: _Joining, applied: int, now: int) -> None:
         """Rows of an index that this node does not reach in time are nobody's, or too early.
 
-        Not where all of them are: at most two seats lie, so it is this node that is behind.
+        Not where all of them are: at most two seats lie, so it is this node that is behind. Nor
+        while it waited for a leader or a snapshot: until then it could reach nothing.
         """
         if all(said.index > applied for said in joining.said.values()):
             return
         for seat, said in list(joining.said.items()):
-            if said.index > applied and now - said.at >= LEDGER_ANSWER_NS:
+            since = max(said.at, joining.behind_at)
+            if said.index > applied and now - since >= LEDGER_ANSWER_NS:
                 del joining.said[seat]
                 self._not_yet(joining, seat, LEDGER_AGAIN_NS)
                 self._core.alarm(
@@ -324,6 +330,7 @@ class LedgerJoin:
         if joining is not None:
             joining.merging = False
             joining.merged = None
+            joining.behind_at = self._core.now()
 
     def pump(self) -> list[RecordId]:
         """Before the Readies of a turn, with no batch in flight: rows and mark into this one.

@@ -31,6 +31,15 @@ class _Offer:
     made_at: int
 
 
+@dataclass(slots=True)
+class _Going:
+    """A snapshot on its way to one receiver."""
+
+    name: str
+    """Its file: another one may be offered by now."""
+    heard_at: int
+
+
 class SnapshotSender:
     """Snapshots of the shards led here."""
 
@@ -40,8 +49,8 @@ class SnapshotSender:
         self._sizes = Sizes(core)
         self._building = False
         """One at a time: each is begun with a look at what the one before has left."""
-        self._going: dict[tuple[ShardId, NodeId], int] = {}
-        """(shard, receiver) -> when it was heard of last."""
+        self._going: dict[tuple[ShardId, NodeId], _Going] = {}
+        """By (shard, receiver)."""
 
     def wanted(self) -> None:
         """Build what raft-rs asked for."""
@@ -50,8 +59,12 @@ class SnapshotSender:
 
     def _build(self, shard: ShardId) -> None:
         core = self._core
-        if self._building or core.groups[shard].role != LEADER or not self._sizes.may_begin(shard):
+        group = core.groups[shard]
+        if self._building or group.role != LEADER or not self._sizes.may_begin(shard):
             return  # raft asks again
+        offer = self._offers.get(shard)
+        if offer is not None and offer.manifest.index >= group.truncated_index:
+            return  # asked while this one was built; a new one would take its file away
         self._building = True
         name = f"out-{shard}-{core.ports.random.randbytes(12).hex()}"
         store, files = core.ports.store, core.ports.files
@@ -111,16 +124,17 @@ class SnapshotSender:
             return
         for to, message in messages:
             if self._core.raft.peek(message)[0] == MSG_SNAPSHOT:
-                self._going[group.shard, NodeId(to)] = self._core.now()
+                name = self._offers[group.shard].manifest.name
+                self._going[group.shard, NodeId(to)] = _Going(name, self._core.now())
 
     def progress(self, node: NodeId, said: SnapshotProgress, now: int) -> None:
         """The receiver's word."""
         shard = ShardId(said.shard)
-        offer = self._offers.get(shard)
-        if offer is None or offer.manifest.name != said.name or (shard, node) not in self._going:
+        going = self._going.get((shard, node))
+        if going is None or going.name != said.name:
             return
         if said.state == "going":
-            self._going[shard, node] = now
+            going.heard_at = now
             return
         del self._going[shard, node]
         if said.state == "done":
@@ -136,7 +150,10 @@ class SnapshotSender:
 
     def on_time(self, now: int) -> None:
         """Stalls, and offers that nobody needs any more."""
-        for key in [key for key, at in self._going.items() if now - at >= SNAPSHOT_STALL_NS]:
+        stalled = [
+            key for key, going in self._going.items() if now - going.heard_at >= SNAPSHOT_STALL_NS
+        ]
+        for key in stalled:
             del self._going[key]
             self._fail(*key)
         for shard, offer in list(self._offers.items()):

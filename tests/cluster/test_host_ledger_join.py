@@ -12,9 +12,11 @@ from chaos.sim.space import TOTAL
 from cluster.api import Give, LedgerFull
 from cluster.frames import Frame, LedgerAsk, LedgerOffer, decode_frame, encode_frame
 from cluster.ledger import NO_ROW, Current, LedgerRow, decode_row, encode_row
-from cluster.ledger_rows import read
-from cluster.limits import MAX_LEDGER_BYTES
+from cluster.ledger_join import _Said
+from cluster.ledger_rows import Rows, read
+from cluster.limits import LEDGER_ANSWER_NS, MAX_LEDGER_BYTES
 from cluster.manifest import SnapshotDamagedError
+from cluster.proposals import NO_NODE
 from cluster.record import Rules
 from cluster.room import SHORT_BYTES
 from engines.encoding import u32
@@ -452,3 +454,28 @@ def test_seats_that_have_room_again_are_heard_of_soon(world, account):
     for node in (1, 2):
         world.nodes[node].space.free = TOTAL
     finish(world, seconds=15)
+
+
+def test_a_minute_without_a_leader_or_a_snapshot_is_not_held_against_seats_that_are_ahead(
+    world, account
+):
+    refuse_rows(world)
+    new = join(world, 4)
+    host = world.nodes[new].host
+    join_, now = host._parts.join, host._core.now()
+    joining, applied = join_._shards[0], host._core.groups[0].durable_applied
+    rows = Rows()
+    joining.said = {
+        1: _Said(applied, rows, now - LEDGER_ANSWER_NS),
+        2: _Said(applied + 10, rows, now - LEDGER_ANSWER_NS),
+    }
+    join_.installed(0)
+    join_._drop_ahead(0, joining, applied, now)
+    assert set(joining.said) == {1, 2}
+    later = now + LEDGER_ANSWER_NS
+    join_._drop_ahead(0, joining, applied, later)
+    assert set(joining.said) == {1}
+    assert joining.not_before[2] > now
+    host._core.groups[0].leader, joining.behind_at = NO_NODE, 0
+    join_.on_time(later)
+    assert joining.behind_at == later

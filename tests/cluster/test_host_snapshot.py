@@ -76,6 +76,44 @@ def test_a_node_comes_back_by_snapshot_under_load():
 
 
 @pytest.mark.usefixtures("short_logs")
+def test_two_that_need_a_snapshot_at_once_get_the_same_one_at_once():
+    """The second one's ask may come while it is built: a new file would take the first away."""
+    world = World(limit=100).start()
+    account = Account("user").enrol(world, 1)
+    away = [node for node in world.alive if node.id != world.leader()][:2]
+    for node in away:
+        node.crash()
+    busy(world, account, range(10, 70))
+    world.run(3)
+    leader = world.nodes[world.leader()].host
+    for node in away:
+        node.start()
+    sender = leader._parts.sender
+    world.until(lambda: bool(sender._going), seconds=20)
+    sender._build(0)  # as for an ask that was noted before the offer was there
+    world.until(
+        lambda: all(node.host.status().counters.snapshots_installed for node in away), seconds=5
+    )
+    world.until(world.settled)
+    counters = leader.status().counters
+    assert (counters.snapshots_built, counters.snapshots_failed) == (1, 0)
+
+
+@pytest.mark.usefixtures("short_logs")
+def test_a_file_that_was_taken_back_while_it_was_fetched_is_no_stall():
+    world = World(limit=100).start()
+    account = Account("user").enrol(world, 1)
+    away = left_behind(world, account)
+    leader = world.nodes[world.leader()].host
+    away.start()
+    sender = leader._parts.sender
+    world.until(lambda: bool(sender._going), seconds=20)
+    sender._withdraw(0)
+    world.until(lambda: away.host.status().counters.snapshots_installed == 1, seconds=5)
+    assert leader.status().counters.snapshots_failed == 1
+
+
+@pytest.mark.usefixtures("short_logs")
 def test_a_snapshot_moves_the_ledger_by_its_rule_and_never_replaces_it():
     world = World(limit=80).start()
     account = Account("user").enrol(world, 1)
