@@ -576,7 +576,8 @@ class ProcessDriver:
                 await self._replace(number)
             await self._hand_out(timeout_s)
             await self.cluster.until_ready(self.nodes, timeout_s)
-            for old in self.cluster.replaced:
+            book = self.cluster.book
+            for old in [] if book is None else replacing.awaited(book):
                 await replacing.until_voter(self.cluster, old, timeout_s)
         except (ClusterError, OSError) as error:
             raise DriverError(str(error)) from error

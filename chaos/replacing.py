@@ -18,6 +18,7 @@ from cluster.cluster_file import load
 
 if TYPE_CHECKING:
     from chaos.processes import ProcessCluster
+    from cluster.cluster_file import ClusterFile
 
 DEGRADED: Final = 4
 """Exit code of `member replace` when a node was away and has to be given the file later."""
@@ -71,6 +72,15 @@ async def sync(cluster: ProcessCluster) -> None:
 async def until_voter(cluster: ProcessCluster, number: int, wait_s: float) -> None:
     """`quorumvault member replace NUMBER --wait`: until the new node has the seat everywhere."""
     await _member(cluster, "replace", str(number), "--wait", "--timeout", f"{wait_s:g}")
+
+
+def awaited(book: ClusterFile) -> list[int]:
+    """The replaced nodes whose successors are members still: they must have the seats everywhere.
+
+    Of a successor that was itself replaced nobody waits for anything: `member replace` says so.
+    """
+    members = {entry.id for entry in book.nodes}
+    return [gone.id for gone in book.retired if book.successor(gone.id) in members]
 
 
 def enter(cluster: ProcessCluster, number: int, new_id: int) -> ProcessNode:

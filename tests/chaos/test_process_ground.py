@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import pytest
+from test_cluster_history import after
 
 from chaos.disk_shim import build
 from chaos.driver_process import ProcessDriver
 from chaos.process_clock import SOURCE, WallClock
 from chaos.process_disk import HEADER, SIZE_BYTES, STORE_FILE, NodeDisk, why_no_mount
+from chaos.replacing import awaited
 from cluster.ports import Batch
 from cluster.store import Store
 from cluster.store_format import StoreDamagedError
@@ -160,3 +162,10 @@ def test_a_newcomer_counts_as_away_until_it_votes_in_every_shard(tmp_path, monke
         answers["2"] = Unreachable("dead")
         driver._look_who_joined()
         assert driver._joining == joining
+
+
+def test_only_successors_that_are_members_still_are_waited_for_at_the_end():
+    book = after((3, 6), (6, 7), (1, 8))
+    assert awaited(book) == [6, 1]
+    assert book.successor(3) == 6
+    assert awaited(after()) == []
