@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,11 +37,9 @@ class Target:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.stderr,
             )  # fmt: skip
         case = msgspec.msgpack.encode([role, sender, messages])
-        try:
+        with suppress(BrokenPipeError):
             self.process.stdin.write(len(case).to_bytes(4, "big") + case)
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass
         head = self.process.stdout.read(4)
         if not head:
             raise AssertionError(self.epitaph())
@@ -57,7 +56,8 @@ class Target:
         process, self.process = self.process, None
         if process is None:
             return None
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # what it did not read any more
+            process.stdin.close()
         process.stdout.close()
         return process.wait(20)
 

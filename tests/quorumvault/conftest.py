@@ -96,7 +96,10 @@ class Served:
 
     @staticmethod
     async def _end(runner) -> None:
-        await runner.cleanup()
+        await runner.cleanup()  # cancels the handlers that still run, and does not wait for them
+        await asyncio.gather(
+            *(each for each in asyncio.all_tasks() if each.cancelling()), return_exceptions=True
+        )
         for _ in range(4):  # aborted TLS connections let go of their sockets
             await asyncio.sleep(0)
 
