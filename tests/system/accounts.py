@@ -71,9 +71,9 @@ class Account:
     def seen(self) -> Look:
         """What all nodes agree on."""
         looks = {node: self.look(node) for node in self.nodes}
-        first, last = looks[self.nodes[0]], looks[self.nodes[-1]]
-        if (first.state, last.state) == ("exhausted", "locked"):  # its grace ended between them
-            return self.seen()
+        states = [look.state for look in looks.values()]
+        if set(states) == {"exhausted", "locked"} and states == sorted(states):
+            return self.seen()  # its grace ended between two looks; a lock is final, so once
         assert len(set(looks.values())) == 1, looks
         return looks[self.nodes[0]]
 
