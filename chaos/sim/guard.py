@@ -77,6 +77,8 @@ class Guard:
         self._broken = broken
         self._watched: dict[int, _Watched] = {}
         self._leaders: dict[tuple[int, int], int] = {}
+        self._spoke: set[tuple[int, int]] = set()
+        """(node, incarnation) of which a frame was sent."""
         self.elections = 0
         self.snapshots = 0
         world.moments.append(self._moment)
@@ -112,9 +114,17 @@ class Guard:
         if what == "ended":
             self._trace_role(node.id, watched)
             return
+        self._incarnation(node)
         for group, disk in zip(node.running._core.groups, watched.disk, strict=True):  # noqa: SLF001
             self._began(node, group, watched, disk)
         self._stamped(node, node.stamp)
+
+    def _incarnation(self, node: SimNode) -> None:
+        """A life that spoke is nobody else's; one that could not be stamped left no trace."""
+        incarnation = node.running.status().incarnation
+        if (node.id, incarnation) in self._spoke:
+            self._broken(f"incarnation-again: node {node.id} has spoken as {incarnation} before")
+        self._reference.silent_until_now(node.id, incarnation)
 
     def _began(self, node: SimNode, group: Group, watched: _Watched, disk: _Disk) -> None:
         name = f"node {node.id}, shard {group.shard}"
@@ -247,6 +257,7 @@ class Guard:
         host, watched = node.host, self._of(node.id)
         if host is None:
             return
+        self._spoke.add((node.id, host._parts.durability.incarnation))  # noqa: SLF001
         ahead = {
             group.shard
             for group, disk in zip(host._core.groups, watched.disk, strict=True)  # noqa: SLF001

@@ -139,6 +139,10 @@ class Reference:
 
     # ---- what nodes say of it
 
+    def silent_until_now(self, node: int, incarnation: int) -> None:
+        """A life begins with the incarnation of one that never spoke: its numbers begin anew."""
+        self.refused = {each for each in self.refused if each[:2] != (node, incarnation)}
+
     def not_appended(self, proposal: Proposal) -> None:
         """The proposer told its caller: this is in no log and never will be."""
         self.refused.add(proposal)

@@ -198,6 +198,18 @@ def test_an_old_disk_that_is_let_in_is_noticed(monkeypatch):
     assert any(each.startswith("old-disk-runs") for each in bench.broken)
 
 
+def test_an_incarnation_that_has_spoken_is_never_used_again(bench):
+    node = bench.follower
+    stamp = node.stamp
+    for hsm in (node.stamp, stamp):  # the second time it has forgotten that there was a first
+        node.crash()
+        node.stamp = hsm
+        node.start()
+        bench.world.run(2)
+    assert bench.broken[0] == f"incarnation-again: node {node.id} has spoken as 2 before"
+    bench.broken.clear()
+
+
 def test_a_commit_that_only_a_killed_node_knew_counts_when_it_starts_again():
     """Its last batch was on the disk and nobody had seen it: a share for it looked uncharged."""
     world = World(seed=3, shards=1, limit=3)

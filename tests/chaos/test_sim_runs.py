@@ -61,6 +61,7 @@ def test_a_random_run_breaks_no_rule(seed):
         (1000979, "the order of 222 answers was undecided"),
         (1201434, "an attempt that was counted in two eras was called impossible"),
         (1301619, "two that needed a snapshot at once waited a minute, and a joiner another one"),
+        (1506277, "a command of a life that could not speak was taken for the next one's"),
         (1002370, "rows ahead of a joiner that was itself behind were thrown away"),
     ],
 )
