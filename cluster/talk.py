@@ -199,7 +199,9 @@ class Talk:
                             f" incarnation {item.incarnation} of it; one more node that says so"
                             " ends this one"
                         )
-                    peer.welcomed = peer.welcomed or item.nonce == self._hello.nonce
+                    # One that a former life of the peer sent says nothing of what this one heard.
+                    if frame.incarnation == peer.incarnation and item.nonce == self._hello.nonce:
+                        peer.welcomed = True
                 elif frame.incarnation == peer.incarnation:
                     self._item(peer, item, now)
         except FrameError as error:
@@ -224,7 +226,9 @@ class Talk:
                 f" {welcome.incarnation}: refused as an older copy or a second process"
             )
             return
-        peer.incarnation = hello.incarnation
+        if peer.incarnation != hello.incarnation:
+            peer.incarnation = hello.incarnation
+            peer.welcomed = False  # whatever its former life heard, this one is greeted anew
         # What we have durable must be remembered by whoever came anew.
         self._owe_marks(peer)
 

@@ -4,6 +4,7 @@ import pytest
 
 from chaos.sim import Account, World
 from cluster.api import Applied
+from cluster.frames import Frame, Welcome, encode_frame
 from cluster.stamp import decode_stamp
 from cluster.tables import decode_group, group_key
 
@@ -91,6 +92,26 @@ def test_nothing_is_said_before_the_start_is_stamped():
     assert "stamp" in node.host.status().waiting_for
     node.hsm_away = False
     world.until(lambda: node.host.status().stepping, seconds=3)
+
+
+def test_a_welcome_of_a_peers_former_life_is_not_its_present_ones():
+    """Seed 1602033: taken for one, it ended the greeting, and the peer stayed deaf for good."""
+    world = World().start()
+    world.until(world.settled)
+    node, peer = world.nodes[1].host, world.nodes[2]
+    welcome = Welcome(accepted=True, incarnation=1, nonce=node._talk._hello.nonce, marks=[])
+    peer.crash()
+    peer.hsm_away = True  # it runs and hears nothing yet
+    peer.start()
+    world.run(1)
+    node.on_frame(2, encode_frame(Frame(1, [welcome])))  # it was still on its way
+    world.run(1)
+    peer.hsm_away = False
+    world.until(lambda: peer.host.status().stepping)
+    world.run(2)
+    node.on_frame(2, encode_frame(Frame(1, [welcome])))  # or comes even later
+    assert all(each.incarnation and each.welcomed for each in peer.host._core.peers.values())
+    world.until(world.settled)
 
 
 def test_no_raft_message_before_two_other_voters_returned_the_marks():
