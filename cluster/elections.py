@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from cluster.limits import (
     ELECTION_GAP_TICKS,
     ELECTION_SLOTS,
-    MAX_ELECTION_TICKS,
     MIN_ELECTION_TICKS,
+    RELUCTANCE_TICKS,
     SPREAD_LAG_ENTRIES,
 )
 from cluster.types import NodeId
@@ -26,14 +26,17 @@ if TYPE_CHECKING:
     from cluster.types import Seat, ShardId
     from engines._engines import GroupStatus, MultiRaft
 
-NEVER_TICKS = MAX_ELECTION_TICKS - 1
-RELUCTANT, UNSET = -1, -2
+UNSET = -1
 """In place of a term."""
 
 
-def slot_ticks(seat: Seat, shard: ShardId, term: int) -> int:
-    """Ticks of silence after which this seat campaigns, before the random 0…1."""
-    return MIN_ELECTION_TICKS + ELECTION_GAP_TICKS * ((seat + shard + term) % ELECTION_SLOTS)
+def slot_ticks(seat: Seat, shard: ShardId, term: int, *, reluctant: bool = False) -> int:
+    """Ticks of silence after which this seat campaigns, before the random 0…1.
+
+    The reluctant come after all others, as far apart as those: they may be all that is left.
+    """
+    slot = MIN_ELECTION_TICKS + ELECTION_GAP_TICKS * ((seat + shard + term) % ELECTION_SLOTS)
+    return slot + RELUCTANCE_TICKS if reluctant else slot
 
 
 class Slots:
@@ -43,8 +46,8 @@ class Slots:
         self._raft = raft
         self._seat = seat
         self._random = random
-        self._set: list[tuple[int, int]] = [(UNSET, 0)] * shards
-        """(term, or RELUCTANT or UNSET, and the ticks) as set last."""
+        self._set: list[tuple[tuple[int, bool], int]] = [((UNSET, False), 0)] * shards
+        """(term, reluctant) and the ticks as set last."""
         self._silent = [False] * shards
 
     def hold(self, shard: ShardId, *, silent: bool) -> None:
@@ -60,14 +63,15 @@ class Slots:
     def apply(self, shard: ShardId, term: int, *, reluctant: bool) -> None:
         """Set the slot if the term moved or raft-rs has drawn its own.
 
-        Our own draw is made once per term: made anew after each of raft-rs's, it would be left out
-        where those dice happen to show what was set, and no run could be repeated from its seed.
+        Our own draw is made once per term and mood: made anew after each of raft-rs's, it would be
+        left out where those dice happen to show what was set, and no run could be repeated from
+        its seed.
         """
-        key = RELUCTANT if reluctant else term
+        key = (term, reluctant)
         known, ticks = self._set[shard]
         if known != key:
-            slot = slot_ticks(self._seat, shard, term)
-            ticks = NEVER_TICKS if reluctant else slot + self._random.randrange(2)
+            slot = slot_ticks(self._seat, shard, term, reluctant=reluctant)
+            ticks = slot + self._random.randrange(2)
             self._set[shard] = (key, ticks)
         elif self._raft.election_timeout(shard)[0] == ticks:
             return
