@@ -92,7 +92,8 @@ class Hashes:
         self._own[shard].clear()
         for point in [point for point in self._said if point[0] == shard]:
             del self._said[point]
-            self._doubts.pop(point, None)
+        for point in [point for point in self._doubts if point[0] == shard]:
+            del self._doubts[point]
 
     def heard(
         self,
@@ -136,6 +137,7 @@ class Hashes:
             said.pop(peer, None)
             if not said:
                 del self._said[key]
+                self._doubts.pop(key, None)
 
     def on_time(self, now: int) -> list[str]:
         """Settle doubts whose patience is over; alarms for those that stay."""

@@ -194,3 +194,16 @@ def test_a_doubtful_node_is_no_giver():
     host._parts.hashes.heard(2, HashPoint(0, point.hash_index, BAD), point.applied, world.now)
     verdict = host.share_verdict(account.record_id, 1, account.attempt(1))
     assert isinstance(verdict, NotAGiver)
+
+
+@pytest.mark.parametrize("snapshot_first", [True, False])
+def test_a_doubt_ends_with_the_words_that_it_rests_on(snapshot_first):
+    """The one who contradicted is replaced, and a snapshot takes the place of the state."""
+    made = hashes()
+    said(made, 5, BAD)
+    assert made.doubt
+    steps = [lambda: made.forget(0), lambda: made.adopt([2, 3, 4, 6])]
+    for step in steps if snapshot_first else reversed(steps):
+        step()
+    assert not made.doubt
+    assert made.on_time(11 * SECONDS) == []
