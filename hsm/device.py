@@ -58,6 +58,9 @@ BATCH: Final = 32
 """Requests per wake-up, so that timers and other tokens get their turn within milliseconds."""
 HEALTH_EVERY_S: Final = 1.0
 """A share-giver's heartbeat is believed for 2 s (design section 5): notice a lost token sooner."""
+STUCK_S: Final = 3.0
+"""A PKCS#11 call that has not returned for so long: the HSM counts as away until it does. The
+whole evaluation has 8 s (design section 5), and the lane cannot look after itself meanwhile."""
 REOPEN_FIRST_S: Final = 0.05
 REOPEN_MOST_S: Final = 2.0
 
@@ -141,13 +144,27 @@ class Hsm:
 
     @property
     def healthy(self) -> bool:
-        """True while session, device and keys are known to be good."""
-        return self._healthy
+        """True while session, device and keys are known to be good, and calls return.
+
+        A call that hangs is noticed by whoever asks here; `on_health` runs in the thread that it
+        holds up, and tells nothing of it.
+        """
+        return self._healthy and self._stuck_s < STUCK_S
 
     @property
     def reason(self) -> str:
         """Why it is not healthy, one line; empty when it is."""
-        return self._reason
+        stuck_s = self._stuck_s
+        if self._reason or stuck_s < STUCK_S:
+            return self._reason
+        return (
+            f"a PKCS#11 call has not returned for {stuck_s:.0f} s: look at the device and its log,"
+            " and restart this node if it stays so"
+        )
+
+    @property
+    def _stuck_s(self) -> float:
+        return 0.0 if self._module is None else self._module.lane.stuck_s
 
     def on_health(self, callback: Callable[[bool], None]) -> None:
         """Call `callback(healthy)` at each change, in the HSM thread; it must be quick."""
@@ -252,8 +269,8 @@ class Hsm:
     async def _ask(self, job: Job) -> Result:
         module = self._opened()
         module.check_process()
-        if not self._healthy:
-            raise HsmAway(self._reason)
+        if not self.healthy:
+            raise HsmAway(self.reason)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         with self._lock:
@@ -300,6 +317,8 @@ class Hsm:
             self._module.lane.post(self._drain)
 
     def _serve(self, item: _Waiting) -> _Answer:
+        if self._module is not None:
+            self._module.lane.progress()
         result: Result = None
         failure: Exception | None = None
         try:

@@ -27,8 +27,19 @@ class Lane:
         self._wake = threading.Condition(threading.Lock())
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self._progress: float | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long what runs now has made no progress, in seconds; 0 when nothing runs."""
+        since = self._progress
+        return 0.0 if since is None else time.monotonic() - since
+
+    def progress(self) -> None:
+        """What runs now says that it goes on, between two calls of a long batch."""
+        self._progress = time.monotonic()
 
     def post(self, function: Callable[[], None], after_s: float = 0.0) -> None:
         """Run `function` in the lane, `after_s` seconds from now; it must not raise.
@@ -58,6 +69,7 @@ class Lane:
     def _run(self) -> None:
         while True:
             function = self._next()
+            self.progress()
             try:
                 function()
             except Exception as error:  # noqa: BLE001 - outermost loop: reported, not lost
@@ -66,6 +78,8 @@ class Lane:
                         (type(error), error, error.__traceback__, self._thread)
                     )
                 )
+            finally:
+                self._progress = None
 
     def _next(self) -> Callable[[], None]:
         with self._wake:

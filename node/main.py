@@ -127,6 +127,7 @@ class Node:
         self._told = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._started_at = time.monotonic()
+        self._hsm_told: bool | None = None
         files = SnapshotDirectory(opened.directory.snapshots)
         self._links = Links(
             opened.cluster,
@@ -200,7 +201,7 @@ class Node:
         await self._listen(closing, "admin", admin.serve, opened.admin_tls)
         closing.callback(assembly.exchange.close)
         opened.hsm.on_health(self._on_hsm_thread)
-        self._on_hsm(opened.hsm.healthy)
+        self._look_at_hsm()
         await self._listen(closing, "client", assembly.api.serve, opened.client_tls)
         watch = self._loop.create_task(self._watch())
         closing.callback(watch.cancel)
@@ -241,11 +242,16 @@ class Node:
         )
         await site.start()
 
-    def _on_hsm_thread(self, healthy: bool) -> None:  # noqa: FBT001 - the HSM's callback
+    def _on_hsm_thread(self, _healthy: bool) -> None:  # noqa: FBT001 - the HSM's callback
         with suppress(RuntimeError):  # the loop is closed already
-            self._loop.call_soon_threadsafe(self._on_hsm, healthy)
+            self._loop.call_soon_threadsafe(self._look_at_hsm)
 
-    def _on_hsm(self, healthy: bool) -> None:  # noqa: FBT001 - as above
+    def _look_at_hsm(self) -> None:
+        """Tell the host when the HSM has come or gone."""
+        healthy = self._opened.hsm.healthy
+        if healthy is self._hsm_told:
+            return
+        self._hsm_told = healthy
         if not healthy:
             self._log.warning("hsm away", reason=self._opened.hsm.reason)
         self._runtime.host.set_hsm(working=healthy)
@@ -255,6 +261,7 @@ class Node:
         """Look at the node's health and log when it turns."""
         was_ready: bool | None = None
         while True:
+            self._look_at_hsm()  # its thread cannot tell that it hangs
             _, checks = self._assembly.health.look()
             failing = {check.name: check.detail for check in checks if not check.ok}
             if was_ready is not (not failing):

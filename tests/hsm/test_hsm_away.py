@@ -103,6 +103,43 @@ def test_a_health_check_that_breaks_counts_as_away(ground, monkeypatch):
     ground.wait(lambda: made.healthy)
 
 
+async def test_a_call_that_hangs_counts_as_away_until_it_returns(ground, monkeypatch):
+    """A device that answers nothing at all: no guess may be spent on it meanwhile (I9)."""
+    monkeypatch.setattr(device, "STUCK_S", 0.2)
+    made = ground.started()
+    hangs = threading.Event()
+    made._module.lane.post(hangs.wait)
+    waiting = asyncio.ensure_future(made.subset_prfs(REGISTRATION_ID))
+    try:
+        await asyncio.to_thread(ground.wait, lambda: not made.healthy)
+        assert "has not returned" in made.reason
+        with pytest.raises(errors.HsmAway, match="has not returned"):
+            await made.subset_prfs(REGISTRATION_ID)
+    finally:
+        hangs.set()
+    assert len(await waiting) == len(await made.subset_prfs(REGISTRATION_ID))
+    assert made.healthy
+    assert made.reason == ""
+    assert made.stats.lost == 0
+
+
+async def test_a_long_queue_of_slow_calls_is_no_call_that_hangs(ground, monkeypatch):
+    monkeypatch.setattr(device, "STUCK_S", 0.2)
+    made = ground.started()
+    run = device.run
+
+    def slow(*arguments):
+        threading.Event().wait(0.05)
+        return run(*arguments)
+
+    monkeypatch.setattr(device, "run", slow)
+    asked = [asyncio.ensure_future(made.subset_prfs(REGISTRATION_ID)) for _ in range(12)]
+    while not all(each.done() for each in asked):
+        assert made.healthy
+        await asyncio.sleep(0.01)
+    assert len({str(await each) for each in asked}) == 1
+
+
 async def test_one_token_of_several_may_go_and_come_back(ground):
     stays, goes = ground.ready(), ground.ready()
     moved = ground.root / "moved"
