@@ -172,6 +172,8 @@ class OutgoingLink:
                     if self._stopping:
                         raise
                     reason, self._cut_reason = self._cut_reason, ""
+                except Exception as error:  # noqa: BLE001 - outermost loop: told, and dialled again
+                    reason = f"ended with {type(error).__name__}: {error}"
                 finally:
                     self._went_down()
                 if reason != self._last_reason:

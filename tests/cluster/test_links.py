@@ -22,7 +22,7 @@ from yarl import URL
 from cluster.certificates import client_context, create_authority, node_uri, operator_uri
 from cluster.cluster_file import save
 from cluster.limits import MAX_FRAME_BYTES, MIB
-from cluster.link_out import DEAD_AFTER_S
+from cluster.link_out import DEAD_AFTER_S, OutgoingLink
 from cluster.link_wire import (
     CHANNELS,
     LINK_BUFFER_BYTES,
@@ -544,3 +544,22 @@ async def test_a_fetch_that_cannot_go_on_ends_and_leaves_no_file(
         end(one, two)
         assert await done is False
     assert list(one.directory.iterdir()) == []
+
+
+async def test_a_link_that_ends_in_a_way_nobody_thought_of_is_dialled_again(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    came_up, broken = OutgoingLink._came_up, iter([True])
+
+    def once(self: OutgoingLink, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        if next(broken, False):
+            raise OSError(22, "the socket is gone already")
+        came_up(self, websocket)
+
+    monkeypatch.setattr(OutgoingLink, "_came_up", once)
+    one, two = mesh.node(1), mesh.node(2)
+    await one.start()
+    await two.start()
+    await one.heard.until(lambda: 2 in one.heard.up)
+    await two.heard.until(lambda: 1 in two.heard.up)
+    assert "the socket is gone already" in caplog.text
