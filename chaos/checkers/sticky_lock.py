@@ -112,12 +112,23 @@ def _locked(each: Operation) -> bool:
 
 
 def _opened(made: Sequence[Operation], keys: set[str], *, since: Operation) -> float:
-    """The first place at which an operation of these kinds can have taken effect since then."""
+    """The first place at which an operation of these kinds can have taken effect since then.
+
+    A proof of another era opens nothing: one that was never answered may still come, but in vain.
+    """
     return min(
         (
             each.begin
             for each in made
-            if each.op in keys and not each.call.forged and each.end > since.begin
+            if each.op in keys
+            and not each.call.forged
+            and each.end > since.begin
+            and not (each.op == "prove" and _other_era(each, since))
         ),
         default=NEVER,
     )
+
+
+def _other_era(proof: Operation, shut: Operation) -> bool:
+    known = proof.call.era is not None and shut.era is not None
+    return known and proof.call.era != shut.era

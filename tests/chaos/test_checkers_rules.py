@@ -156,6 +156,15 @@ def test_a_proof_between_exhaustion_and_the_next_attempt_opens_again():
     assert not found(story)
 
 
+def test_an_unanswered_proof_of_another_era_opens_nothing():
+    story = Story().enrolled().guessed("a", 2, 3)
+    story.call(9, "prove", attempt_id=name("a"), era=1, registration_id=name("key"))
+    story.reply(9, "info", code="no-quorum", charged="no").proved("a", 4)
+    for number, attempt in enumerate("bcd"):
+        story.guessed(attempt, 2 - number, 5 + number, era=2)
+    assert ("sticky_lock", "I3") in found(story.guessed("e", 0, 8, era=2, client=2))
+
+
 # ---------------------------------------------------------------- durable
 
 
