@@ -16,7 +16,7 @@ demo: $(STAMP)
 
 test: $(TEST_STAMP) lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" cargo test --release --locked --quiet --no-default-features --manifest-path engines/Cargo.toml
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 # Every decoder that meets foreign bytes, EXAMPLES fresh inputs to each test instead of a few fixed.
 EXAMPLES ?= 3000

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import os
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,15 +26,23 @@ CLUSTER_ID = UUID("00112233-4455-6677-8899-aabbccddeeff")
 HOSTS = ["127.0.0.1", "::1", "localhost"]
 
 
+PORT_BASE, PORTS_PER_WORKER = 3_000, 3_000
+"""Below the ranges of real vaults and of outgoing connections, and a share for each test worker."""
+_draws = itertools.count(os.getpid() * 61)
+
+
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nothing listens on now and that no other worker of the tests will take."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    found: list[int] = []
+    for draw in itertools.islice(_draws, PORTS_PER_WORKER):
+        port = PORT_BASE + worker * PORTS_PER_WORKER + draw % PORTS_PER_WORKER
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"fewer than {count} free ports among {PORTS_PER_WORKER}")
 
 
 def cluster_file(nodes: int = 3, *, shards: int = 1) -> ClusterFile:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from link_mesh import free_ports
 
 from cluster.cluster_file import NodeEntry, replaced, save
 from cluster.datadir import DataDir
@@ -18,14 +19,6 @@ from node import creation
 from node.start import EXIT_CONFIGURATION, EXIT_CONFLICT, StartRefused, open_node
 
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Ground:
