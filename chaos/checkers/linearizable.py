@@ -16,7 +16,8 @@ attempts that cross an era (see `Search`).
 A full list may be locked at any time: the leader's grace is nobody's operation. Three things keep
 the search small. A step that must happen and changes nothing is taken at once (unless it ends
 the time for its own silent effect). Versions are exact,
-so a state beyond the version of a step that is still to happen is dead. Attempts whose outcome is
+so a state beyond the version of a step that is still to happen is dead, and so is one whose era
+cannot become in time what that step tells (`Due`). Attempts whose outcome is
 unknown are interchangeable where they have one id, or ids that nobody names again: of such the
 earliest goes first.
 
@@ -29,6 +30,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from enum import Flag, auto
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from chaos.checkers.findings import Finding
@@ -61,6 +63,23 @@ RARE: Final = (Rare.NOTHING, Rare.LATE_COPIES, Rare.LATE_COPIES | Rare.CROSSINGS
 
 
 @dataclass(frozen=True)
+class Due:
+    """An era that an answer told, and the version at which the record must have reached it.
+
+    An answer with n attempts listed tells more than the era of its own version: whatever empties a
+    list raises the era, and each of the n made a version since; so it began n versions before.
+    """
+
+    era: int
+    version: int
+
+    def can_be_met(self, state: State) -> bool:
+        """Each version raises the era by one at most; from then on it stays."""
+        missing = self.era - state.era
+        return 0 <= missing <= max(0, self.version - state.version)
+
+
+@dataclass(frozen=True)
 class Step:
     """One thing that must, or may, happen to the record."""
 
@@ -73,6 +92,8 @@ class Step:
     required: bool
     version: float
     """The record's version after it, where the answer told it, or infinity."""
+    due: Due | None
+    """Where the answer told the era, too."""
     twins: str | None
     """An attempt of unknown outcome: its id, or nothing where nobody else names that; else None."""
 
@@ -119,10 +140,14 @@ class Search:
         self._may = sum(self._own(each) for each in self._steps if not each.required)
         self._least = [math.inf]
         """From each step on, the least version that an answer told."""
+        self._due: list[Due | None] = [None]
+        """From each step on, the era that must be reached first."""
         for each in reversed(self._steps):
             least = each.version if each.required else math.inf
             self._least.append(min(least, self._least[-1]))
+            self._due.append(_sooner(each.due, self._due[-1]))
         self._least.reverse()
+        self._due.reverse()
         copied = {
             (each.op, each.call.registration_id, each.call.era): each
             for each in reversed(made)  # the first one asked stays
@@ -152,15 +177,16 @@ class Search:
             undone = self._must & ~done
             if not undone:
                 return True
-            possible, ceiling = self._possible(done, undone)
+            possible, ceiling, dues = self._possible(done, undone)
             explained = len(self._required) - undone.bit_count()
             if explained > self._stuck[0]:
                 self._stuck = (explained, state, possible)
-            stack += reversed(list(self._after(done, state, possible, ceiling)))
+            if state.version <= ceiling and all(due.can_be_met(state) for due in dues):
+                stack += reversed(list(self._after(done, state, possible, ceiling)))
         return False
 
-    def _possible(self, done: int, undone: int) -> tuple[list[Step], float]:
-        """What may happen next, the most urgent first; and the version that it must not pass.
+    def _possible(self, done: int, undone: int) -> tuple[list[Step], float, list[Due]]:
+        """What may happen next, the most urgent first; the version not to pass; the eras to reach.
 
         Only what begins before the first end of what must happen. All of that stands near the first
         step that is undone, but for effects that nobody can rule out: a long history is walked
@@ -169,6 +195,7 @@ class Search:
         place = at = self._top - (undone.bit_length() - 1)
         end = ceiling = math.inf
         near: list[Step] = []
+        dues: list[Due] = []
         while at < len(self._steps) and self._steps[at].operation.begin <= end:
             each = self._steps[at]
             at += 1
@@ -176,13 +203,17 @@ class Search:
                 near.append(each)
                 if each.required:
                     end, ceiling = min(end, each.end), min(ceiling, each.version)
+                    dues += [each.due] if each.due else []
         possible = [each for each in near if each.operation.begin <= end]
         earlier = (self._may & ~done) >> (self._top - place + 1)
         while earlier:
             lowest = earlier & -earlier
             possible.append(self._steps[place - lowest.bit_length()])
             earlier ^= lowest
-        return _without_later_twins(sorted(possible, key=_end)), min(ceiling, self._least[at])
+        later = self._due[at]
+        dues += [later] if later else []
+        ceiling = min(ceiling, self._least[at])
+        return _without_later_twins(sorted(possible, key=_end)), ceiling, dues
 
     @staticmethod
     def _own(step: Step) -> int:
@@ -192,8 +223,6 @@ class Search:
         self, done: int, state: State, possible: Sequence[Step], ceiling: float
     ) -> Iterator[tuple[int, State]]:
         """All configurations one step on."""
-        if state.version > ceiling:
-            return
         after: list[tuple[int, State]] = []
         for each in possible:
             result = each.run(state)
@@ -241,6 +270,12 @@ def _without_later_twins(steps: Sequence[Step]) -> list[Step]:
         if each.twins is not None:
             met.add(each.twins)
     return kept
+
+
+def _sooner(one: Due | None, other: Due | None) -> Due | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other, key=attrgetter("version"))
 
 
 def _end(step: Step) -> tuple[float, int]:
@@ -304,13 +339,25 @@ class _Steps:
     ) -> int:
         self._bits >>= 1
         version = each.receipt.version if required and each.receipt is not None else math.inf
+        due = self._due(each) if required else None
         twins = None
         if each.op == "attempt" and not required and end == NEVER and not alone:
             twins = each.attempt_id if self._named[each.attempt_id] > 1 else ""
         self.steps.append(
-            Step(self._bits | closes, closes, each, run, end, required, version, twins)
+            Step(self._bits | closes, closes, each, run, end, required, version, due, twins)
         )
         return self._bits
+
+    def _due(self, each: Operation) -> Due | None:
+        """Of answers that tell version and era of one moment."""
+        if each.receipt is None or each.answer is None or each.answer.era is None:
+            return None
+        if not each.ok or each.op not in ("attempt", "observe"):
+            return None
+        listed = 0
+        if each.remaining is not None and each.answer.state in ("", "active", "exhausted"):
+            listed = self._model.limit - each.remaining
+        return Due(each.answer.era, each.receipt.version - listed)
 
     def _effect(self, each: Operation) -> Callable[[State], State | None]:
         return lambda state: self._model.effect(each, state)

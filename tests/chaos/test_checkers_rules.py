@@ -427,3 +427,21 @@ def test_sends_of_one_attempt_that_nobody_answered_are_one_choice_of_the_search(
     search = Search(Model(LIMIT), pair(story.events)[0])
     assert not search.explain()
     assert search.configurations < 30
+
+
+def test_an_era_that_was_told_later_rules_out_early_what_cannot_lead_to_it():
+    """The one silent proof among many silent guesses is found without trying them all first."""
+    story = Story().enrolled().guessed("a", 2, 3)
+    for client in range(2, 30):
+        story.refused(f"g{client % 14}", "unreachable", "unknown", "info", client=client)
+    new = {"registration_id": name("new"), "era": 1}
+    story.did("register", new, {"state": "pending", "receipt": seen(4)})
+    asked = {"attempt_id": name("a"), "era": 1, "registration_id": name("key")}
+    story.did("prove", asked, {"code": "lost"}, phase="info")
+    story.did("activate", new, {"state": "active", "receipt": seen(6)})
+    story.looked("exhausted", 0, era=3, version=9, registration="new")
+    search = Search(Model(LIMIT), pair(story.events)[0])
+    assert search.explain()
+    assert search.configurations < 100  # 7,573 without
+    story.looked("exhausted", 0, era=4, version=9, registration="new")
+    assert not Search(Model(LIMIT), pair(story.events)[0]).explain()

@@ -63,6 +63,7 @@ def test_a_random_run_breaks_no_rule(seed):
         (1301619, "two that needed a snapshot at once waited a minute, and a joiner another one"),
         (1506277, "a command of a life that could not speak was taken for the next one's"),
         (1602033, "a late welcome ended a greeting that nobody had heard"),
+        (1903921, "a proof among many silent guesses was not found"),
         (1002370, "rows ahead of a joiner that was itself behind were thrown away"),
     ],
 )
