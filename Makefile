@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-dev
 SOURCES := pyproject.toml requirements.lock engines/Cargo.toml engines/Cargo.lock $(wildcard engines/src/*.rs)
 
-.PHONY: demo test fuzz lint format lock soak system clean bug-bank
+.PHONY: demo test fuzz lint format lock soak system clean bug-bank docs
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -26,6 +26,10 @@ fuzz: $(TEST_STAMP)
 # Known bugs, one at a time, and which check sees each: ARGS="--jobs 2 --write", or some names.
 bug-bank: $(TEST_STAMP)
 	$(BIN)/python -m chaos.bugbank $(ARGS)
+
+# The pages that are made from the code; tests/docs says when they are out of date.
+docs: $(STAMP)
+	$(BIN)/python -m node.api_page > docs/api.md
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
