@@ -19,7 +19,7 @@ from cluster import book
 from cluster.cluster_file import ClusterFile
 from cluster.commands import Command, Outcome
 from cluster.ledger import LedgerRow
-from cluster.record import Record
+from cluster.record import Record, RecordState
 from cluster.room import Room
 from cluster.types import (
     AttemptId,
@@ -210,6 +210,10 @@ class GroupReport(Struct, frozen=True):
     """Highest revision of cluster.json that an applied change of members carried; 0: none yet."""
     ledger_complete: bool
     """This node may give attempt shares here: a founder, or its ledger was merged, durably."""
+    leader_changes: int = 0
+    """Since start, as seen here."""
+    states: Mapping[RecordState, int] = {}
+    """Records by state, as applied here; those without a registration are `none`."""
 
 
 class PeerReport(Struct, frozen=True):
@@ -252,6 +256,10 @@ class Counters(Struct):
     snapshots_failed: int = 0
     elections_won: int = 0
     barriers: int = 0
+    lockouts: int = 0
+    """Records that ended as locked, as applied here."""
+    budget_violations: int = 0
+    """Moves of the log that this node's complete ledger refused. Anything but 0 is an alarm."""
 
 
 class HostStatus(Struct, frozen=True):

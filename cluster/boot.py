@@ -16,7 +16,7 @@ import msgspec
 from cluster import ledger, statehash
 from cluster.next_step import for_node, replace_node
 from cluster.ports import TABLES
-from cluster.record import decode_record
+from cluster.record import RecordState, decode_record, no_records, state_of
 from cluster.stamp import Stamp, StampError, decode_stamp
 from cluster.statehash import EMPTY_HASH, StateHash
 from cluster.tables import (
@@ -63,6 +63,8 @@ class GroupState:
     entries: tuple[Entry, ...]
     full: dict[RecordId, int]
     """Records whose list is full, with their era."""
+    states: dict[RecordState, int]
+    """How many records are in each state."""
     leftovers: bool
     """The staging slot holds records of an install that was not finished."""
 
@@ -143,7 +145,7 @@ def _found(store: ReadView, stamp: Stamp, shape: Shape) -> BootState:
         incarnation=1,
         incarnation_on_disk=False,
         groups=tuple(
-            GroupState(ShardId(shard), row, (), {}, leftovers=False)
+            GroupState(ShardId(shard), row, (), {}, no_records(), leftovers=False)
             for shard in range(shape.shards)
         ),
         ledger_rows=0,
@@ -230,9 +232,9 @@ def _group(store: ReadView, shape: Shape, shard: ShardId) -> GroupState:
             f"shard {shard}: cut {row.truncated_index}, applied {row.applied}, commit {row.commit},"
             f" last {last} are out of order: the data directory is damaged"
         )
-    full = _records(store, shape, shard, row)
+    full, states = _records(store, shape, shard, row)
     other = next(iter(store.items("records", *slot_range(shard, row.slot ^ 1))), None)
-    return GroupState(shard, row, entries, full, leftovers=other is not None)
+    return GroupState(shard, row, entries, full, states, leftovers=other is not None)
 
 
 def _entries(store: ReadView, shard: ShardId, row: GroupRow) -> tuple[Entry, ...]:
@@ -250,9 +252,11 @@ def _entries(store: ReadView, shard: ShardId, row: GroupRow) -> tuple[Entry, ...
     return tuple(entries)
 
 
-def _records(store: ReadView, shape: Shape, shard: ShardId, row: GroupRow) -> dict[RecordId, int]:
-    """Recompute count and state hash, and list the full records."""
-    count, state, full = 0, EMPTY_HASH, {}
+def _records(
+    store: ReadView, shape: Shape, shard: ShardId, row: GroupRow
+) -> tuple[dict[RecordId, int], dict[RecordState, int]]:
+    """Recompute count and state hash; list the full records, and count all by their state."""
+    count, state, full, states = 0, EMPTY_HASH, {}, no_records()
     for key, value in store.items("records", *slot_range(shard, row.slot)):
         record_id = RecordId(key[RECORD_KEY_PREFIX_BYTES:])
         if shard_of(record_id, shape.shards) != shard:
@@ -262,6 +266,7 @@ def _records(store: ReadView, shape: Shape, shard: ShardId, row: GroupRow) -> di
         record = decode_record(value)
         state = statehash.add(state, record_id, value)
         count += 1
+        states[state_of(record, shape.limit).state] += 1
         if record.active is not None and len(record.attempts) >= shape.limit:
             full[record_id] = record.era
     if count != row.records or statehash.encode_hash(state) != row.hash:
@@ -269,7 +274,7 @@ def _records(store: ReadView, shape: Shape, shard: ShardId, row: GroupRow) -> di
             f"shard {shard}: {count} records do not match their stored count {row.records} and"
             " state hash: the data directory is damaged"
         )
-    return full
+    return full, states
 
 
 def _ledger(store: ReadView) -> tuple[int, StateHash]:

@@ -56,6 +56,8 @@ class Group:
         self.log_bytes = sum(len(entry[3]) for entry in state.entries)
         self.role = FOLLOWER
         self.leader = NO_NODE
+        self.leader_changes = 0
+        """How often this node saw another node lead, or the same one in a later term."""
         # ---- as the disk has it
         self.durable: TermVote = (row.term, row.vote)
         self.durable_applied = row.applied
@@ -211,6 +213,15 @@ class Core:
     def now(self) -> int:
         """Monotonic nanoseconds."""
         return self.ports.clock.monotonic_ns()
+
+    def ledger_refused(self, shard: ShardId, why: str) -> None:
+        """This node's ledger did not follow what the log allowed: an alarm, of no named record.
+
+        With a complete ledger no honest log leads there, so it is counted too: somebody may have
+        got more guesses than the limit elsewhere.
+        """
+        self.alarm(f"shard {shard}: the ledger of this node refused what the log allowed: {why}")
+        self.counters.budget_violations += self.groups[shard].ledger
 
     def alarm(self, text: str) -> None:
         """Say what an operator must see; repeated texts are kept once."""

@@ -31,11 +31,16 @@ class DiskThread:
         store: Store,
         loop: AbstractEventLoop,
         call: Callable[[Callable[[], None]], None],
+        on_commit: Callable[[float, int], None] = lambda _seconds, _writes: None,
     ) -> None:
-        """`call` runs a callback of the host, on the loop thread."""
+        """`call` runs a callback of the host; `on_commit` hears seconds and writes of each batch.
+
+        Both on the loop thread.
+        """
         self._store = store
         self._loop = loop
         self._call = call
+        self._on_commit = on_commit
         self._queue: SimpleQueue[tuple[Batch, Callable[[], None]] | None] = SimpleQueue()
         self._submitted: float | None = None
         self._stopped = False
@@ -63,15 +68,18 @@ class DiskThread:
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
             batch, done = work
+            began = self._loop.time()
             try:
                 self._store.commit(batch)
             except BaseException as error:  # noqa: BLE001 - whatever it was, nothing may go on
                 end_process(str(error) or type(error).__name__)
             if not self._stopped:
-                self._loop.call_soon_threadsafe(self._finished, done)
+                seconds = self._loop.time() - began
+                self._loop.call_soon_threadsafe(self._finished, done, seconds, len(batch))
 
-    def _finished(self, done: Callable[[], None]) -> None:
+    def _finished(self, done: Callable[[], None], seconds: float, writes: int) -> None:
         self._submitted = None
+        self._on_commit(seconds, writes)
         if not self._stopped:
             self._store.release()
             self._call(done)

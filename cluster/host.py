@@ -297,6 +297,7 @@ class Host:
             self._parts.durability,
             self._parts.hashes,
             stager=self._parts.stager,
+            states=self._parts.machine.states,
             proposals=len(self._parts.proposals),
             waiting_for=self._waiting_for(),
         )

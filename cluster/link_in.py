@@ -121,6 +121,8 @@ class IncomingLinks:
         self._open: dict[NodeId, asyncio.Transport] = {}
         self._handlers: set[asyncio.Task[object]] = set()
         self.cuts = 0
+        self.bytes: dict[NodeId, int] = {}
+        """Received from each peer since start, heads included."""
 
     def start(self, on_frame: Callable[[NodeId, int, bytes], None]) -> None:
         """Deliver frames from now on; until then peers are told to come again."""
@@ -210,6 +212,7 @@ class IncomingLinks:
             if self._open.get(peer) is not transport or self._on_frame is None:
                 return
             if message.type is WSMsgType.BINARY:
+                self.bytes[peer] = self.bytes.get(peer, 0) + len(message.data)
                 for channel, payload in frames(message.data):
                     self._on_frame(peer, channel, payload)
             elif message.type is WSMsgType.PING:

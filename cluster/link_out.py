@@ -105,6 +105,8 @@ class OutgoingLink:
         self._task: asyncio.Task[None] | None = None
         self._last_reason = ""
         self.drops = 0
+        self.failures = 0
+        """Connections lost, and dials that came to nothing."""
         self.connects = 0
         self.frames = 0
         self.bytes = 0
@@ -176,6 +178,7 @@ class OutgoingLink:
                     reason = f"ended with {type(error).__name__}: {error}"
                 finally:
                     self._went_down()
+                self.failures += 1
                 if reason != self._last_reason:
                     _log.warning("link to node %d: %s", self._peer, reason)
                     self._last_reason = reason

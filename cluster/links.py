@@ -55,7 +55,7 @@ class LinkEvents(Protocol):
 
 
 class LinkReport(Struct, frozen=True):
-    """One outgoing link, for metrics."""
+    """One outgoing link, and what came over the peer's own, for metrics."""
 
     peer: NodeId
     connected: bool
@@ -64,6 +64,8 @@ class LinkReport(Struct, frozen=True):
     drops: int
     frames: int
     bytes: int
+    failures: int
+    received_bytes: int
 
 
 class Links:
@@ -263,6 +265,8 @@ class Links:
                 drops=link.drops,
                 frames=link.frames,
                 bytes=link.bytes,
+                failures=link.failures,
+                received_bytes=self._incoming.bytes.get(peer, 0),
             )
             for peer, link in self._outgoing.items()
         )

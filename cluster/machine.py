@@ -25,6 +25,7 @@ from cluster.commands import (
     decode_command,
 )
 from cluster.entries import decode_entry
+from cluster.record import RecordState
 from cluster.types import NodeId, RecordId, ShardId
 from engines.identifiers import shard_of
 
@@ -41,16 +42,25 @@ class Machine:
     """The replicated state machine of one node, over its overlay."""
 
     def __init__(
-        self, rules: Rules, overlay: Overlay, node_id: NodeId, alarm: Callable[[str], None]
+        self,
+        rules: Rules,
+        overlay: Overlay,
+        node_id: NodeId,
+        refused: Callable[[ShardId, str], None],
     ) -> None:
+        """`refused(shard, why)` hears when the ledger does not follow the log."""
         self._rules = rules
         self._overlay = overlay
         self._node_id = node_id
-        self._alarm = alarm
+        self._refused = refused
         self._shards = len(overlay.shards)
         self.incarnation = 0
         self.full: list[dict[RecordId, int]] = [{} for _ in overlay.shards]
         """Per shard: records whose list is full, with their era; what grace is counted for."""
+        self.states = [record.no_records() for _ in overlay.shards]
+        """Per shard: how many records are in each state."""
+        self.lockouts = 0
+        """Records that ended as locked, since start."""
         self.touched: list[RecordId] = []
         """Records that commands named since the host looked last; for watchers."""
         self.outcomes: list[tuple[ShardId, int, int, bytes, Outcome]] = []
@@ -94,12 +104,25 @@ class Machine:
         if after is not before and after is not None:
             self._overlay.put_record(shard, record_id, after, old)
             self.note_full(shard, record_id, after)
-        self._move_ledger(record_id, command, outcome)
+            self._count(shard, before, after)
+        self._move_ledger(shard, record_id, command, outcome)
         self.touched.append(record_id)
         return outcome
 
+    def _count(self, shard: ShardId, before: Record | None, after: Record) -> None:
+        """Move one record from its old state to its new one."""
+        states, limit = self.states[shard], self._rules.limit
+        now = record.state_of(after, limit).state
+        if before is not None:
+            was = record.state_of(before, limit).state
+            if was is now:
+                return
+            states[was] -= 1
+        states[now] += 1
+        self.lockouts += now is RecordState.LOCKED
+
     def _move_ledger(
-        self, record_id: RecordId, command: RecordCommand, outcome: RecordOutcome
+        self, shard: ShardId, record_id: RecordId, command: RecordCommand, outcome: RecordOutcome
     ) -> None:
         stored = self._overlay.row(record_id)
         before, old = (None, None) if stored is None else stored
@@ -107,7 +130,7 @@ class Machine:
         if after is not before and after is not None:
             self._overlay.put_row(record_id, after, old)
         if alarm is not None:
-            self._alarm(f"ledger of record {record_id.hex()}: {alarm.text}")
+            self._refused(shard, alarm.text)
 
     def note_full(self, shard: ShardId, record_id: RecordId, after: Record) -> None:
         """Keep the index of full lists."""

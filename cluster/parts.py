@@ -145,7 +145,8 @@ def _core(
 
 
 def _machine(core: Core, rules: Rules, state: BootState) -> Machine:
-    machine = Machine(rules, core.overlay, core.shape.node_id, core.alarm)
+    machine = Machine(rules, core.overlay, core.shape.node_id, core.ledger_refused)
     machine.incarnation = state.incarnation
     machine.full = [dict(group.full) for group in state.groups]
+    machine.states = [dict(group.states) for group in state.groups]
     return machine

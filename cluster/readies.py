@@ -62,7 +62,9 @@ class Readies:
             self._stager.install(group, ready.snapshot, self._hashes)
             self._reconcile.changed(group)
             self._join.installed(group.shard)
-            self._machine.full[group.shard] = self._stager.full(group.shard)
+            full, states = self._stager.tallies(group.shard)
+            self._machine.full[group.shard] = full
+            self._machine.states[group.shard] = states
             self._proposals.jumped(group.shard)
             durability.force()
         if ready.entries:
@@ -137,6 +139,7 @@ class Readies:
         if group.role != LEADER:
             self._routing.not_leader(group.shard)
         if group.leader != NO_NODE and (group.leader, group.term) != before:
+            group.leader_changes += 1
             self._proposals.leader_changed(group.shard, group.leader, group.term)
             self._proposals.wake(group.shard)
             self._core.ports.wake()
@@ -149,6 +152,7 @@ class Readies:
             self._proposals.applied(shard, index, seq, data, outcome)
         touched, machine.touched = machine.touched, []
         self._core.counters.commands_applied = machine.commands_applied
+        self._core.counters.lockouts = machine.lockouts
         if touched:
             self._stager.note_touched(touched)
             self._join.note_touched(touched)

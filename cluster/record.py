@@ -138,6 +138,11 @@ def state_of(record: Record | None, limit: int) -> Standing:
     return Standing(RecordState.ACTIVE, remaining)
 
 
+def no_records() -> dict[RecordState, int]:
+    """A count of records by state, all at 0."""
+    return dict.fromkeys(RecordState, 0)
+
+
 # ------------------------------------------------------------------ stored bytes
 
 

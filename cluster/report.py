@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cluster.core import Core, Group, Peer
     from cluster.durability import Durability
     from cluster.hashes import Hashes
+    from cluster.record import RecordState
     from cluster.staging import SnapshotStager
 
 
@@ -24,6 +25,7 @@ def status(
     hashes: Hashes,
     *,
     stager: SnapshotStager,
+    states: list[dict[RecordState, int]],
     proposals: int,
     waiting_for: str,
 ) -> HostStatus:
@@ -37,7 +39,9 @@ def status(
         waiting_for=waiting_for,
         hsm=core.hsm,
         draining=core.draining,
-        groups=tuple(_group(core, group, hashes, stager) for group in core.groups),
+        groups=tuple(
+            _group(core, group, hashes, stager, dict(states[group.shard])) for group in core.groups
+        ),
         peers=tuple(_peer(core, peer, now) for peer in core.peers.values()),
         hash_agreement=not hashes.doubt,
         alarms=tuple(core.alarms),
@@ -49,7 +53,13 @@ def status(
     )
 
 
-def _group(core: Core, group: Group, hashes: Hashes, stager: SnapshotStager) -> GroupReport:
+def _group(
+    core: Core,
+    group: Group,
+    hashes: Hashes,
+    stager: SnapshotStager,
+    states: dict[RecordState, int],
+) -> GroupReport:
     lags: dict[NodeId, int] = {}
     if group.role == LEADER:
         progress = core.raft.status(group.shard).progress
@@ -76,6 +86,8 @@ def _group(core: Core, group: Group, hashes: Hashes, stager: SnapshotStager) -> 
         learners=group.learners,
         revision=group.revision,
         ledger_complete=group.durable_ledger,
+        leader_changes=group.leader_changes,
+        states=states,
     )
 
 

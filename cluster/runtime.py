@@ -109,6 +109,8 @@ class Runtime:
     `on_service(peer, payload)` hears the other nodes' service frames; if it raises, the link with
     that peer is cut. `on_peer_down(peer)`: nothing sent to it will be answered over this link.
     `on_fatal(line)` must end the process; the default does.
+    For metrics: `on_commit(seconds, writes)` hears of each batch on disk, `on_tick_late(seconds)`
+    of each tick.
     """
 
     def __init__(
@@ -123,12 +125,15 @@ class Runtime:
         on_service: Callable[[NodeId, bytes], None],
         on_peer_down: Callable[[NodeId], None] = lambda _peer: None,
         on_fatal: Callable[[str], object] = end_process,
+        on_commit: Callable[[float, int], None] = lambda _seconds, _writes: None,
+        on_tick_late: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._loop = asyncio.get_running_loop()
         self._links = links
         self._on_service = on_service
         self._on_peer_down = on_peer_down
+        self._on_tick_late = on_tick_late
         self._turn_wanted = False
         self._tick: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -138,7 +143,7 @@ class Runtime:
         self.lag_s = 0.0
         """How late the last tick was: the loop's stall at that moment."""
         self._worst_lag_s = 0.0
-        self._disk = DiskThread(store, self._loop, self._callback)
+        self._disk = DiskThread(store, self._loop, self._callback, on_commit)
         self._worker = WorkerThread(self._loop, self._callback)
         self._stamper = StampTasks(write_stamp, stamp_away, self._callback)
         ports = Ports(
@@ -273,6 +278,7 @@ class Runtime:
         now = self._loop.time()
         self.lag_s = now - self._due
         self._worst_lag_s = max(self._worst_lag_s, self.lag_s)
+        self._on_tick_late(max(0.0, self.lag_s))
         if self._disk.busy_s() > DISK_WATCHDOG_S:
             self.host.fail(f"the disk did not finish a batch in {DISK_WATCHDOG_S:g} s: check it")
         self._look_at_room()

@@ -25,7 +25,15 @@ from cluster.limits import (
 from cluster.manifest import Manifest, SnapshotDamagedError, decode_manifest, read
 from cluster.membership import foreign_members
 from cluster.proposals import NO_NODE
-from cluster.record import Record, Rules, decode_record, is_bound
+from cluster.record import (
+    Record,
+    RecordState,
+    Rules,
+    decode_record,
+    is_bound,
+    no_records,
+    state_of,
+)
 from cluster.statehash import decode_hash
 from cluster.tables import WHOLE_TABLE, log_key, record_prefix, slot_range
 from cluster.types import NodeId, RecordId, ShardId, check
@@ -40,6 +48,8 @@ if TYPE_CHECKING:
     from cluster.ports import SnapshotFiles, Store
 
 Moved = tuple[RecordId, "LedgerRow", str | None]
+Tallies = tuple[dict[RecordId, int], dict[RecordState, int]]
+"""Full records with their era, and how many records are in each state."""
 """(record, its row by the Snapshot rule, alarm)."""
 
 
@@ -50,6 +60,7 @@ class Parsed:
     records: list[tuple[bytes, bytes]]
     rows: list[Moved]
     full: dict[RecordId, int]
+    states: dict[RecordState, int]
 
 
 @dataclass(slots=True)
@@ -75,7 +86,7 @@ class SnapshotStager:
         self._rules = rules
         self._durability = durability
         self._stages: dict[ShardId, _Stage] = {}
-        self._installed: dict[ShardId, dict[RecordId, int]] = {}
+        self._installed: dict[ShardId, Tallies] = {}
         self._next_progress = 0
         self._files = 0
         """So far: what is dropped and offered again has another file."""
@@ -295,29 +306,30 @@ class SnapshotStager:
         group.revision = max(group.revision, manifest.revision)
         self._durability.dirty.add(shard)
         hashes.forget(shard)
-        self._installed[shard] = parsed.full
+        self._installed[shard] = parsed.full, parsed.states
         self._core.counters.snapshots_installed += 1
         forget_incoming(self._core, stage.file)
         self._tell(shard, stage.peer, manifest, "done")
 
-    def full(self, shard: ShardId) -> dict[RecordId, int]:
-        """Full records of the snapshot installed last; taken once."""
-        return self._installed.pop(shard, {})
+    def tallies(self, shard: ShardId) -> Tallies:
+        """Full records, and records by state, of the snapshot installed last; taken once."""
+        return self._installed.pop(shard, ({}, no_records()))
 
     def _flip_ledger(self, stage: _Stage, parsed: Parsed) -> None:
         overlay = self._core.overlay
+        shard = ShardId(stage.manifest.shard)
         for record_id, row, alarm in parsed.rows:
             if record_id in stage.touched:
                 continue
             stored = overlay.row(record_id)
             overlay.put_row(record_id, row, None if stored is None else stored[1])
-            self._say(record_id, alarm)
+            self._say(shard, alarm)
         if not stage.touched:
             return
         values = dict(parsed.records)
         shards = self._core.shape.shards
         for record_id in sorted(stage.touched):
-            if shard_of(record_id, shards) != stage.manifest.shard:
+            if shard_of(record_id, shards) != shard:
                 continue
             value = values.get(record_id)
             record = None if value is None else decode_record(value)
@@ -326,11 +338,11 @@ class SnapshotStager:
             after, why = ledger.on_snapshot(self._rules, record_id, before, record)
             if after is not before and after is not None:
                 overlay.put_row(record_id, after, old)
-            self._say(record_id, None if why is None else why.text)
+            self._say(shard, None if why is None else why.text)
 
-    def _say(self, record_id: RecordId, alarm: str | None) -> None:
+    def _say(self, shard: ShardId, alarm: str | None) -> None:
         if alarm is not None:
-            self._core.alarm(f"ledger of record {record_id.hex()}, from a snapshot: {alarm}")
+            self._core.ledger_refused(shard, f"{alarm} (from a snapshot)")
 
 
 def _parse(store: Store, files: SnapshotFiles, rules: Rules, shards: int, stage: _Stage) -> Parsed:
@@ -339,6 +351,7 @@ def _parse(store: Store, files: SnapshotFiles, rules: Rules, shards: int, stage:
     pairs = read(files, stage.file, stage.manifest)
     rows: list[Moved] = []
     full: dict[RecordId, int] = {}
+    states = no_records()
     with store.reading() as view:
         own = {
             RecordId(key): value
@@ -354,10 +367,11 @@ def _parse(store: Store, files: SnapshotFiles, rules: Rules, shards: int, stage:
                 raise SnapshotDamagedError("a record that was changed more often than any can be")
             if record.active is not None and len(record.attempts) >= rules.limit:
                 full[record_id] = record.era
+            states[state_of(record, rules.limit).state] += 1
             _move(rules, rows, record_id, own.pop(record_id, None), record)
         for record_id, value in own.items():
             _move(rules, rows, record_id, value, None)
-    return Parsed(pairs, rows, full)
+    return Parsed(pairs, rows, full, states)
 
 
 def _move(
