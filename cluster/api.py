@@ -18,6 +18,7 @@ from msgspec import Struct
 from cluster import book
 from cluster.cluster_file import ClusterFile
 from cluster.commands import Command, Outcome
+from cluster.handover import TransferResult
 from cluster.ledger import LedgerRow
 from cluster.record import Record, RecordState
 from cluster.room import Room
@@ -289,6 +290,8 @@ class HostStatus(Struct, frozen=True):
     """What the disk has left, as it was told last."""
     slow_disk: bool = False
     """A batch takes over 2 s, or did in the last 10 s."""
+    drained: bool = False
+    """An operator had this node step aside: it leads nothing if it can help it."""
 
 
 class VaultHost(Protocol):
@@ -383,6 +386,21 @@ class VaultHost(Protocol):
 
     def drain(self, done: Callable[[], None]) -> None:
         """Refuse new proposals, hand leadership over; `done` when nothing is led, or at 5 s."""
+        ...
+
+    def set_drained(self, *, drained: bool) -> None:
+        """Lead nothing, or lead again; all else goes on: votes, shares, proposals of this node.
+
+        A shard that nobody else would lead stays.
+        """
+        ...
+
+    def transfer(self, shard: int, to: int, done: Callable[[TransferResult], None]) -> None:
+        """Have node `to` lead the shard that this node leads; `done` within 5 s."""
+        ...
+
+    def balance(self) -> list[ShardId]:
+        """Ask the preferred seat of each shard led here to lead it; the shards asked for."""
         ...
 
     def stop(self) -> None:

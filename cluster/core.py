@@ -171,6 +171,9 @@ class Core:
     """Run on the loop thread after the present call."""
     hsm: bool = True
     draining: bool = False
+    """On its way out."""
+    drained: bool = False
+    """An operator had it step aside; it stays."""
     stopped: bool = False
     """Nothing is sent or called back any more."""
     room: Room = Room.ENOUGH
@@ -208,7 +211,7 @@ class Core:
     @property
     def aside(self) -> bool:
         """This node leads nothing if it can help it, and does not stand for election."""
-        return self.draining or self.room is not Room.ENOUGH or self.slow
+        return self.draining or self.drained or self.room is not Room.ENOUGH or self.slow
 
     def now(self) -> int:
         """Monotonic nanoseconds."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         VaultHost,
     )
     from cluster.commands import Command
+    from cluster.handover import TransferResult
     from cluster.ledger import LedgerRow
     from cluster.record import Record
     from cluster.room import Room
@@ -171,6 +172,22 @@ class FailStop:
         """See VaultHost."""
         self.run(self._host.drain, done)
         self._wake()
+
+    def set_drained(self, *, drained: bool) -> None:
+        """See VaultHost."""
+        self.run(self._host.set_drained, drained=drained)
+        self._wake()
+
+    def transfer(self, shard: int, to: int, done: Callable[[TransferResult], None]) -> None:
+        """See VaultHost."""
+        self.run(self._host.transfer, shard, to, done)
+        self._wake()
+
+    def balance(self) -> list[ShardId]:
+        """See VaultHost."""
+        asked = self.run(self._host.balance)
+        self._wake()
+        return asked
 
     def stop(self) -> None:
         """See VaultHost."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from cluster.api import Giver, ShareVerdict
     from cluster.boot import BootState
+    from cluster.handover import TransferResult
     from cluster.ledger import LedgerRow
     from cluster.ports import Ports
     from cluster.proposals import Waiter
@@ -312,6 +313,22 @@ class Host:
         self._core.draining = True
         self._parts.leadership.drain(done)
         self._core.ports.wake()
+
+    def set_drained(self, *, drained: bool) -> None:
+        """Step aside and stay, or lead again."""
+        self._core.drained = drained
+        self._core.ports.wake()
+
+    def transfer(self, shard: int, to: int, done: Callable[[TransferResult], None]) -> None:
+        """Have another node lead a shard."""
+        self._parts.transfers.ask(shard, to, done)
+        self._core.ports.wake()
+
+    def balance(self) -> list[ShardId]:
+        """Ask the preferred seats to lead."""
+        asked = self._parts.leadership.balance()
+        self._core.ports.wake()
+        return asked
 
     def stop(self) -> None:
         """Nothing more is sent or called back."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.core import LEADER
-from cluster.elections import best_heir, nearly_matched, preferred_node
-from cluster.giving import heard_giver
+from cluster.elections import best_heir, preferred_node
 from cluster.limits import DRAIN_NS, SPREAD_AGAIN_NS, SPREAD_HEALTHY_NS, SPREAD_PERIOD_NS
+from cluster.transfers import unwilling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,25 +86,31 @@ class Leadership:
             if peer.connected and peer.hsm and not peer.leads_nothing and peer.revision >= needed
         }
 
+    def balance(self) -> list[ShardId]:
+        """Ask every preferred seat at once that is fit, however short a time; the shards asked."""
+        now = self._core.now()
+        groups = self._core.groups
+        return [group.shard for group in groups if self._ask_preferred(group, now, patience_ns=0)]
+
     def _spread(self, now: int) -> None:
         for group in self._core.groups:
-            wanted = preferred_node(group.shard, self._core.shape.seats)
-            if group.leader == wanted:
-                self._asked.pop(group.shard, None)
-            if group.role != LEADER or wanted == self._core.shape.node_id:
-                continue
-            asked = self._asked.get(group.shard)
-            if asked is not None and now - asked < SPREAD_AGAIN_NS:
-                continue
-            if self._healthy(group, wanted, now):
-                status = self._core.raft.status(group.shard)
-                if nearly_matched(status, wanted) and not status.transferring_to:
-                    self._asked[group.shard] = now
-                    self._core.raft.transfer_leader(group.shard, wanted)
-                    return
+            if self._ask_preferred(group, now, patience_ns=SPREAD_HEALTHY_NS):
+                return
 
-    def _healthy(self, group: Group, node: NodeId, now: int) -> bool:
-        peer = self._core.peers[node]
-        long_enough = peer.connected and now - peer.connected_since >= SPREAD_HEALTHY_NS
-        willing = not peer.leads_nothing and peer.revision >= group.revision
-        return long_enough and willing and heard_giver(self._core, peer, group.shard, now)
+    def _ask_preferred(self, group: Group, now: int, *, patience_ns: int) -> bool:
+        core = self._core
+        wanted = preferred_node(group.shard, core.shape.seats)
+        if group.leader == wanted:
+            self._asked.pop(group.shard, None)
+        if group.role != LEADER or wanted == core.shape.node_id:
+            return False
+        asked = self._asked.get(group.shard)
+        if asked is not None and now - asked < SPREAD_AGAIN_NS:
+            return False
+        if now - core.peers[wanted].connected_since < patience_ns or unwilling(core, group, wanted):
+            return False
+        if core.raft.status(group.shard).transferring_to:
+            return False
+        self._asked[group.shard] = now
+        core.raft.transfer_leader(group.shard, wanted)
+        return True

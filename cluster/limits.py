@@ -120,6 +120,9 @@ CONTRADICTORS: Final = 2
 
 # ---- leadership
 DRAIN_NS: Final = 5 * SECOND
+TRANSFER_NS: Final = 5 * SECOND
+"""Within this a transfer has come about, or its asker hears that it has not: an election with the
+longest links takes half of it."""
 SPREAD_PERIOD_NS: Final = 5 * SECOND
 SPREAD_HEALTHY_NS: Final = 30 * SECOND
 SPREAD_AGAIN_NS: Final = 600 * SECOND

@@ -31,6 +31,7 @@ from cluster.sending import SnapshotSender
 from cluster.staging import SnapshotStager
 from cluster.standing import Standing
 from cluster.statehash import decode_hash
+from cluster.transfers import Transfers
 from cluster.watchers import Watchers
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Parts:
     watchers: Watchers
     slots: Slots
     leadership: Leadership
+    transfers: Transfers
     grace: Grace
     sender: SnapshotSender
     stager: SnapshotStager
@@ -115,6 +117,7 @@ def make_parts(
         watchers=Watchers(later),
         slots=Slots(core.raft, shape.seats[shape.node_id], shape.shards, ports.random),
         leadership=Leadership(core),
+        transfers=Transfers(core),
         grace=Grace(shape.grace_s, machine, shape.shards),
         sender=sender,
         stager=SnapshotStager(core, rules, durability),

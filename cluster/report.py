@@ -50,6 +50,7 @@ def status(
         proposals=proposals,
         room=core.room,
         slow_disk=core.slow,
+        drained=core.drained,
     )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cluster.api import ProposalResult, VaultHost
     from cluster.cluster_file import ClusterFile
     from cluster.commands import Command
+    from cluster.handover import TransferResult
     from cluster.links import Links
     from cluster.ports import SnapshotFiles
     from cluster.store import Store
@@ -192,6 +193,17 @@ class Runtime:
 
         self.host.drain(done)
         await drained
+
+    async def transfer(self, shard: int, to: int) -> TransferResult:
+        """Have node `to` lead the shard; within 5 s it does, or the answer says why not."""
+        answered: asyncio.Future[TransferResult] = self._loop.create_future()
+
+        def done(result: TransferResult) -> None:
+            if not answered.done():
+                answered.set_result(result)
+
+        self.host.transfer(shard, to, done)
+        return await answered
 
     async def propose(
         self,

@@ -69,6 +69,7 @@ class Ticking:
             self._tick_raft()
         parts.proposals.on_time(now)
         parts.leadership.on_time(now)
+        parts.transfers.on_time(now)
         bits = giving.giver_bits(core, doubt=parts.standing.doubt), giving.ledger_bits(core)
         self._talk.beat(now, *bits)
         if parts.durability.stamp_due(now):
