@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from engines import identifiers
-from engines._engines import opaque_derive_key_pair
+from engines._engines import __version__, opaque_derive_key_pair
 from engines.encoding import b64u_decode
 from node.admission import AccountRate, Slots
 from node.api import Api
@@ -22,6 +22,7 @@ from node.exchange import Exchange
 from node.gate import Gate
 from node.health import Health, Picture
 from node.metrics import Metrics
+from node.metrics_raft import HostCollector
 from node.parts import AkeKeys, Parts
 from node.replica import Replica
 from node.shares import Giver, Scheme
@@ -122,7 +123,7 @@ def assemble(
 
     """
     entry = cluster.node(config.node_id)
-    metrics = Metrics()
+    metrics = Metrics(version=__version__, seats=range(1, len(cluster.nodes) + 1))
     witness = Witness(config.witness_file, entry.id, entry.seat)
     scheme = Scheme(cluster.cluster_id, entry.seat, len(cluster.nodes), cluster.threshold)
     giver = Giver(scheme, host, device, witness, metrics)
@@ -131,7 +132,7 @@ def assemble(
         cluster=cluster,
         node_id=entry.id,
         seat=entry.seat,
-        replica=Replica(host, cluster.cluster_id, cluster.shards),
+        replica=Replica(host, cluster.cluster_id, cluster.shards, metrics.proposal),
         device=device,
         exchange=exchange,
         hedge=Hedge(),
@@ -162,7 +163,7 @@ def assemble(
         gate.disk_slow = status.slow_disk
         return taken
 
-    metrics.watch_host(host.status)
+    metrics.watch(HostCollector(host.status))
     health = Health(picture)
     api = Api(
         parts,

@@ -150,7 +150,7 @@ class Attempt:
                 case _:
                     assert_never(result)
             self._spent.charged = self._spent.charged.combined(charged_by(result, outcome))
-            self._parts.metrics.charge(str(outcome.status))
+            self._parts.metrics.charge(outcome.status)
             if outcome.status is Status.STALE:
                 era = outcome.era
                 self._ask_shares(era)
@@ -237,7 +237,7 @@ class Attempt:
                 charged=self._spent.charged, guesses_remaining=self._spent.guesses_remaining
             )
         parts.alarm_liars(settled.liars, "attempt")
-        parts.metrics.evaluations.labels("attempt", str(settled.verified).lower()).inc()
+        parts.metrics.evaluation("attempt", verified=settled.verified)
         parts.witness.write(
             "evaluation",
             "combined",

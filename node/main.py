@@ -32,6 +32,7 @@ from node.admin import Admin
 from node.assembly import Assembly, WrongVaultKey, assemble
 from node.book import Book
 from node.hardening import harden
+from node.metrics_parts import CertificateCollector, HsmCollector, LinkCollector
 from node.ops import Ops
 from node.start import (
     EXIT_CONFIGURATION,
@@ -148,6 +149,8 @@ class Node:
             on_service=self._on_service,
             on_peer_down=self._on_peer_down,
             on_fatal=self._end,
+            on_commit=self._on_commit,
+            on_tick_late=self._on_tick_late,
         )
         self._assembly: Assembly = assemble(
             opened.config,
@@ -159,7 +162,14 @@ class Node:
             log=log,
             fatal=self._end,
         )
+        self._measure(opened)
         self._book = Book(opened.cluster, opened.config.cluster_file, self._adopt)
+
+    def _measure(self, opened: Opened) -> None:
+        metrics, config = self._assembly.metrics, opened.config
+        metrics.watch(HsmCollector(lambda: opened.hsm.stats))
+        metrics.watch(LinkCollector(self._links.report))
+        metrics.watch(CertificateCollector({"node": config.tls_cert, "authority": config.tls_ca}))
 
     def _end(self, line: str) -> None:
         """What ends a node names the node in its next step."""
@@ -176,6 +186,12 @@ class Node:
 
     def _on_service(self, peer: NodeId, payload: bytes) -> None:
         self._assembly.exchange.on_frame(peer, payload)
+
+    def _on_commit(self, seconds: float, writes: int) -> None:
+        self._assembly.metrics.commit(seconds, writes)
+
+    def _on_tick_late(self, seconds: float) -> None:
+        self._assembly.metrics.late(seconds)
 
     def _on_peer_down(self, peer: NodeId) -> None:
         self._assembly.exchange.on_link_down(peer)

@@ -104,7 +104,7 @@ async def _evaluate(
         parts.log.error("shares disagree", seats=sorted(shares), kind="registration")
         raise disagreement(charged=Charged.NO)
     parts.alarm_liars(settled.liars, "registration")
-    parts.metrics.evaluations.labels("registration", str(settled.verified).lower()).inc()
+    parts.metrics.evaluation("registration", verified=settled.verified)
     parts.witness.write(
         "evaluation",
         "combined",

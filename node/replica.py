@@ -18,6 +18,7 @@ from node.answers import Receipt
 from node.problems import Charged, Code, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from cluster.api import Giver, VaultHost
@@ -36,10 +37,18 @@ DISK_FULL: Final = "disk-full"
 class Replica:
     """One node's view of the replicated records."""
 
-    def __init__(self, host: VaultHost, cluster_id: UUID, shards: int) -> None:
+    def __init__(
+        self,
+        host: VaultHost,
+        cluster_id: UUID,
+        shards: int,
+        count: Callable[[ProposalResult], None],
+    ) -> None:
+        """`count` hears what came of every command."""
         self._host = host
         self._cluster_id = str(cluster_id)
         self._shards = shards
+        self._count = count
 
     def shard(self, record_id: bytes) -> ShardId:
         """The group that keeps the record."""
@@ -58,6 +67,7 @@ class Replica:
         result: asyncio.Future[ProposalResult] = asyncio.get_running_loop().create_future()
 
         def done(each: ProposalResult) -> None:
+            self._count(each)
             if not result.done():
                 result.set_result(each)
 
