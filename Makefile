@@ -8,11 +8,27 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-dev
 SOURCES := pyproject.toml requirements.lock engines/Cargo.toml engines/Cargo.lock $(wildcard engines/src/*.rs)
 
-.PHONY: demo test fuzz lint format lock soak system clean bug-bank docs
+.PHONY: demo up roll down stop status test fuzz lint format lock soak system clean bug-bank docs
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
 	@$(BIN)/quorumvault demo $(ARGS)
+
+# Five data centers in containers (deploy/README.md). `stop` keeps everything, `down` destroys it.
+up: $(STAMP)
+	@PYTHON="$(CURDIR)/$(BIN)/python" deploy/up.sh
+
+roll: $(STAMP)
+	@PYTHON="$(CURDIR)/$(BIN)/python" deploy/roll.sh
+
+stop:
+	@deploy/stop.sh
+
+down:
+	@CONFIRM="$(CONFIRM)" deploy/down.sh
+
+status:
+	@deploy/status.sh
 
 test: $(TEST_STAMP) lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" cargo test --release --locked --quiet --no-default-features --manifest-path engines/Cargo.toml

@@ -1,5 +1,7 @@
 """What an outside client sees of a fresh vault; run by `quorumvault demo --exec`.
 
+Also against `make up`, whose nodes have no pid on this machine: their `restart` ends them as well.
+
 Registers through one node, recovers through each of the others, counts a wrong password at all
 five, burns ten guesses, and finds 423 everywhere, also after all five processes were restarted.
 """
@@ -45,11 +47,15 @@ def token(account: str) -> str:
 
 def restart_all() -> list[subprocess.Popen[bytes]]:
     for node in CONNECTION["nodes"]:
-        os.kill(node["pid"], signal.SIGKILL)
+        if node["pid"] is not None:
+            os.kill(node["pid"], signal.SIGKILL)
     log = Path(os.environ.get("ACCEPTANCE_LOG", os.devnull)).open("ab")  # noqa: SIM115
     started = [
         subprocess.Popen(node["restart"], stdout=log, stderr=log) for node in CONNECTION["nodes"]
     ]
+    for node, process in zip(CONNECTION["nodes"], started, strict=True):
+        if node["pid"] is None:  # before it ended, an old process may still answer that it is ready
+            assert process.wait(timeout=60) == 0, f"{node['restart']} failed"
     waiting = {entry["ops_url"] for entry in CONNECTION["endpoints"]}
     deadline = time.monotonic() + 60
     while waiting:

@@ -1,0 +1,28 @@
+#!/bin/sh
+# `make down`: containers, networks, volumes and deploy/run go, and with them every key. It asks
+# first; CONFIRM=yes answers for scripts. The images stay: they hold nothing of a vault.
+set -eu
+# shellcheck source=deploy/compose.sh
+. "$(dirname "$0")/compose.sh"
+
+need_docker
+if [ -z "$(docker ps --all --quiet --filter label=com.docker.compose.project=quorumvault)$(
+    docker volume ls --quiet --filter label=com.docker.compose.project=quorumvault)" ] && [ ! -e "$run" ]; then
+    say "nothing is there"
+    exit 0
+fi
+if [ "${CONFIRM:-}" != yes ]; then
+    say "This DESTROYS the vault of this compose project: five HSM tokens, all records and the custodians' words."
+    say "Nothing brings its backup keys back. 'make stop' stops it and keeps everything."
+    [ -t 0 ] || fail "nothing was done: say 'make down CONFIRM=yes'"
+    printf 'Type "yes" to destroy it: ' >&2
+    read -r answer
+    [ "$answer" = yes ] || fail "nothing was done"
+fi
+mkdir -p "$run"
+compose down --volumes --remove-orphans --timeout 15 >"$run/down.log" 2>&1 || {
+    tail -n 15 "$run/down.log" >&2
+    fail "not everything could be removed: read the lines above, then 'make down' again"
+}
+rm -rf "$run"
+say "Gone: containers, networks, volumes, deploy/run. The images stay (docker rmi quorumvault:local)."

@@ -1,0 +1,23 @@
+#!/bin/sh
+# `make roll`: restart the five nodes one after the other, each on the image built from this tree:
+# a rolling restart when nothing changed, an upgrade (or the way back) when something did. Each node
+# drains first, and the next waits until all five are ready, so that clients notice only latency.
+set -eu
+# shellcheck source=deploy/compose.sh
+. "$(dirname "$0")/compose.sh"
+
+need_docker
+for seat in $seats; do
+    ready "quorumvault-node-$seat" ||
+        fail "quorumvault-node-$seat is not ready: nothing was restarted; 'make status' says why, 'make up' starts what is stopped"
+done
+"$here/image/build.sh"
+for seat in $seats; do
+    say "  node $seat"
+    compose up --detach --no-deps --force-recreate "node-$seat" >"$run/roll.log" 2>&1 || {
+        tail -n 15 "$run/roll.log" >&2
+        fail "node $seat could not be started anew: read the lines above; the nodes after it still run as before"
+    }
+    wait_ready
+done
+say "All five nodes were restarted and are ready."

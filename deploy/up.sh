@@ -1,0 +1,77 @@
+#!/bin/sh
+# `make up`: five data centers in containers, ready when this ends. Safe to run again at any time:
+# what runs goes on, what was stopped comes back with its keys, what was never made is made.
+set -eu
+# shellcheck source=deploy/compose.sh
+. "$(dirname "$0")/compose.sh"
+
+need_mib=2048
+
+free_ports() {
+    for seat in $seats; do
+        running "quorumvault-node-$seat" && continue
+        for port in "1${seat}443" "1${seat}444" "1${seat}090"; do
+            "${PYTHON:-python3}" -c "import socket; socket.create_server(('127.0.0.1', $port))" 2>/dev/null ||
+                fail "port $port on 127.0.0.1 is taken: end what listens there ('ss -ltnp sport = :$port' names it), then 'make up' again"
+        done
+    done
+}
+
+free_disk() {
+    for place in "$(docker info --format '{{.DockerRootDir}}')" "$here"; do
+        left=$(df -Pm "$place" 2>/dev/null | awk 'NR == 2 {print $4}')
+        [ -z "$left" ] || [ "$left" -ge "$need_mib" ] ||
+            fail "only $left MiB are free at $place and $need_mib are needed: make room, then 'make up' again"
+    done
+}
+
+make_pins() {
+    mkdir -p "$run" "$run/secrets"
+    chmod 0700 "$run" "$run/secrets"
+    for seat in $seats; do
+        for pin in "pin-$seat" "so-pin-$seat"; do
+            [ -s "$run/secrets/$pin" ] && continue
+            docker volume inspect "quorumvault_token-$seat" >/dev/null 2>&1 &&
+                fail "deploy/run/secrets/$pin is gone, but its token is still there and opens with nothing else: put it back, or 'make down' and lose all keys"
+            od -An -N 16 -t x1 /dev/urandom | tr -d ' \n' >"$run/secrets/.new"
+            chmod 0444 "$run/secrets/.new"
+            mv "$run/secrets/.new" "$run/secrets/$pin"
+        done
+    done
+}
+
+take_files() {
+    from=quorumvault-create:/var/lib/quorumvault-ceremony
+    rm -rf "$run/operator" "$run/tenant"
+    for part in connection.json cluster/ca.pem cluster/operator tenant; do
+        docker cp -q "$from/$part" "$run/" 2>/dev/null || docker cp "$from/$part" "$run/" >/dev/null
+    done
+    rm -f "$run/operator/connection.json" # it names addresses of the mesh
+}
+
+need_docker
+free_ports
+free_disk
+"$here/image/build.sh"
+make_pins
+say "  starting five data centers"
+if ! compose up --detach --remove-orphans >"$run/up.log" 2>&1; then
+    tail -n 15 "$run/up.log" >&2
+    compose logs --tail 3 create provision-1 provision-2 provision-3 provision-4 provision-5 >&2 || true
+    fail "the containers did not start: read the lines above (all of them in deploy/run/up.log)"
+fi
+take_files
+wait_ready
+cat <<END
+Five nodes are ready. Clients use deploy/run/connection.json, for example:
+  quorumvault record register --account alice --connection deploy/run/connection.json
+  quorumvault cluster status --connection deploy/run/connection.json
+node  client                    admin (mTLS)              ops
+END
+for seat in $seats; do
+    echo "   $seat  https://127.0.0.1:1${seat}443   https://127.0.0.1:1${seat}444   http://127.0.0.1:1${seat}090"
+done
+cat <<END
+Next: 'make status' shows all; 'make stop' stops and keeps everything; 'make down' destroys it.
+deploy/README.md: cut off a data center, kill nodes, restart one after the other.
+END
