@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from quorumvault.cli import bench, certs, chaos, cluster, demo, hsm, member, node, record
+from quorumvault.cli import bench, certs, chaos, cluster, demo, doctor, hsm, member, node, record
 from quorumvault.cli.exits import Exit, Failure
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.add_typer(record.app, name="record", help="Keep a backup key in the vault; g
 app.add_typer(chaos.app, name="chaos", help="Try to break the vault's rules.")
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
 
 
 def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature
