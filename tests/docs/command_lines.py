@@ -6,6 +6,7 @@ and that nothing is given too much or, in a full example, too little.
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 
@@ -22,6 +23,11 @@ REDIRECTION = re.compile(r"\d?>>?\s*(?:&\d|\S+)")
 OR = re.compile(r"(?<=\w)\|(?=\w)")
 """In `create|status`, told apart from a pipe."""
 OR_SIGN = "\N{BROKEN BAR}"
+
+
+@functools.cache
+def _root() -> click.Command:
+    return typer.main.get_command(app)
 
 
 def words_of(line: str) -> list[list[str]]:
@@ -77,7 +83,7 @@ def complaint(words: list[str], *, full: bool) -> str:
         full: an example to be typed as it is, so that required options must be there.
 
     """
-    command: click.Command = typer.main.get_command(app)
+    command = _root()
     path = PROGRAM
     left = list(words)
     untold = any(word.endswith(ELLIPSIS) for word in words)

@@ -13,6 +13,7 @@ import pytest
 from node import config
 
 PAGES = pages.all_pages()
+BY_PATH = {each.path: each for each in PAGES}
 SHELL_LANGUAGES = ("", "sh", "bash", "console", "shell")
 OUTSIDE = ("http://", "https://", "mailto:")
 
@@ -28,7 +29,6 @@ def page(request: pytest.FixtureRequest) -> pages.Page:
 
 
 def test_every_link_leads_to_a_file_and_every_anchor_to_a_heading(page):
-    by_path = {each.path: each for each in PAGES}
     broken = []
     for line, target in page.links:
         if target.startswith(OUTSIDE):
@@ -37,7 +37,7 @@ def test_every_link_leads_to_a_file_and_every_anchor_to_a_heading(page):
         path = (page.path.parent / file).resolve() if file else page.path
         if not path.is_relative_to(pages.ROOT) or not path.exists():
             broken.append(f"{page.name}:{line}: {target}: no such file")
-        elif anchor and (path not in by_path or anchor not in by_path[path].anchors):
+        elif anchor and (path not in BY_PATH or anchor not in BY_PATH[path].anchors):
             broken.append(f"{page.name}:{line}: {target}: no such heading")
     assert not broken, "\n".join(broken)
 
