@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from quorumvault.cli import bench, certs, chaos, cluster, demo, doctor, hsm, member, node, record
+from quorumvault.cli import (
+    bench,
+    certs,
+    chaos,
+    cluster,
+    config,
+    demo,
+    doctor,
+    hsm,
+    member,
+    node,
+    record,
+)
 from quorumvault.cli.exits import Exit, Failure
 
 app = typer.Typer(
@@ -26,6 +38,7 @@ app.add_typer(cluster.app, name="cluster", help="Create a cluster; see how it is
 app.add_typer(member.app, name="member", help="Replace a node that is lost for good.")
 app.add_typer(node.app, name="node", help="Run one vault node.")
 app.add_typer(hsm.app, name="hsm", help="Initialise and provision a data center's HSM.")
+app.add_typer(config.app, name="config", help="Check a node's configuration; show it.")
 app.add_typer(certs.app, name="certs", help="Issue and show certificates.")
 app.add_typer(record.app, name="record", help="Keep a backup key in the vault; get it back.")
 app.add_typer(chaos.app, name="chaos", help="Try to break the vault's rules.")
