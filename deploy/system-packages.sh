@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the vault needs beside Python and cargo: SoftHSM's PKCS#11 module. With --test also
-# libsodium, on which the tests' independent client is built.
+# libsodium, on which the tests' independent client is built, and promtool, which tests the alerts.
 # Quiet when all is there; says what to install where it may not do so itself.
 set -eu
 
@@ -23,6 +23,9 @@ done
 if [ "${1:-}" = --test ] && ! ls /usr/lib/libsodium.so.23 /usr/lib/*/libsodium.so.23 >/dev/null 2>&1; then
     missing="${missing:-} libsodium23"
 fi
+if [ "${1:-}" = --test ] && ! command -v promtool >/dev/null 2>&1; then
+    missing="${missing:-} prometheus"
+fi
 [ -n "${missing:-}" ] || exit 0
 
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
@@ -44,3 +47,9 @@ if ! { $run apt-get update -q && $run apt-get install -q -y --no-install-recomme
     exit 1
 fi
 rm -f "$log"
+case $missing in *prometheus*)
+    # Only promtool is wanted: the package's own service must not run.
+    if command -v systemctl >/dev/null 2>&1; then
+        $run systemctl disable --now prometheus >/dev/null 2>&1 || true
+    fi ;;
+esac
