@@ -103,7 +103,8 @@ class OutgoingLink:
         self._cut_reason = ""
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
-        self._last_reason = ""
+        self.last_reason = ""
+        """Why it is down; empty while it is up, and before the first try ends."""
         self.drops = 0
         self.failures = 0
         """Connections lost, and dials that came to nothing."""
@@ -179,9 +180,9 @@ class OutgoingLink:
                 finally:
                     self._went_down()
                 self.failures += 1
-                if reason != self._last_reason:
+                if reason != self.last_reason:
                     _log.warning("link to node %d: %s", self._peer, reason)
-                    self._last_reason = reason
+                    self.last_reason = reason
                 spread = BACKOFF_MAX_MS - BACKOFF_MIN_MS
                 await asyncio.sleep((BACKOFF_MIN_MS + secrets.randbelow(spread + 1)) / 1000)
         finally:
@@ -291,9 +292,9 @@ class OutgoingLink:
         self._heard = asyncio.get_running_loop().time()
         self.connects += 1
         self._connected = True
-        if self._last_reason:
+        if self.last_reason:
             _log.info("link to node %d: connected again", self._peer)
-            self._last_reason = ""
+            self.last_reason = ""
         self._on_up(self._peer)
 
     async def _receive(self, websocket: aiohttp.ClientWebSocketResponse) -> None:

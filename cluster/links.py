@@ -66,6 +66,8 @@ class LinkReport(Struct, frozen=True):
     bytes: int
     failures: int
     received_bytes: int
+    last_error: str
+    """Why our link is down; empty while it is up."""
 
 
 class Links:
@@ -267,6 +269,7 @@ class Links:
                 bytes=link.bytes,
                 failures=link.failures,
                 received_bytes=self._incoming.bytes.get(peer, 0),
+                last_error=link.last_reason,
             )
             for peer, link in self._outgoing.items()
         )

@@ -1,4 +1,4 @@
-"""The admin listener: mutual TLS, role operator; state, drain, and who the members are.
+"""The admin listener: mutual TLS, role operator; state, who leads, and who the members are.
 
 Nothing here resets a count, unlocks, or reads a password, key or sealed record (I6, I11): there
 is no such call on any listener. A peer's certificate is not an operator's. A new cluster file says
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, assert_never
 
 import msgspec
 from aiohttp import web
@@ -18,129 +18,71 @@ from msgspec import Struct
 
 from cluster.certificates import CertificateError, OperatorIdentity, peer_identity
 from cluster.cluster_file import MAX_FILE_BYTES, ClusterFileError, encode
+from cluster.handover import (
+    HandedOver,
+    NotInTime,
+    NotLeader,
+    NoVoter,
+    TransferResult,
+    Unwilling,
+)
 from node.book import Conflict
 from node.problems import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX
+from node.steering import OnItsWayOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from node.book import Book
-    from node.health import Health
+    from node.report import Reporter
+    from node.steering import Steering
 
 BODY_S: Final = 10.0
 """A cluster file has some 3 KiB."""
-CALLS: Final = "GET /v1/status, POST /v1/drain, GET /v1/cluster, PUT /v1/cluster"
+MAX_CALL_BYTES: Final = 1024
+"""The body of any other call has some 30."""
+CALLS: Final = (
+    "GET /v1/status, POST /v1/drain, POST /v1/undrain, POST /v1/leader/transfer, "
+    "POST /v1/leader/balance, GET /v1/cluster, PUT /v1/cluster"
+)
 
 
-class CheckReport(Struct, frozen=True):
-    """One readiness check."""
-
-    ok: bool
-    detail: str
-
-
-class HsmReport(Struct, frozen=True):
-    """The HSM."""
-
-    healthy: bool
-    reason: str
-
-
-class GroupLine(Struct, frozen=True):
-    """One shard as this node sees it."""
+class Transfer(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /v1/leader/transfer."""
 
     shard: int
-    role: str
-    leader: int
-    term: int
-    commit: int
-    applied: int
-    last_index: int
-    records: int
-    hash_index: int
-    hash: str
-    voters: tuple[int, ...]
-    learners: tuple[int, ...]
-    revision: int
-    ledger_complete: bool
-
-
-class PeerLine(Struct, frozen=True):
-    """One other node as this node sees it."""
-
-    node: int
-    seat: int
-    connected: bool
-    rtt_ms: float | None
-    last_contact_ms: float | None
-    hsm: bool
-    share_giver: bool
-
-
-class SpaceReport(Struct, frozen=True):
-    """Bytes."""
-
-    map_used: int
-    map_total: int
-    disk_free: int
-    disk_total: int
-
-
-class StatusReport(Struct, frozen=True):
-    """GET /v1/status."""
-
-    node: int
-    seat: int
-    dc: str
-    cluster_id: str
-    version: str
-    revision: int
-    ready: bool
-    checks: dict[str, CheckReport]
-    incarnation: int
-    hsm: HsmReport
-    draining: bool
-    groups: list[GroupLine]
-    peers: list[PeerLine]
-    hash_agreement: Literal["agrees", "differs"]
-    space: SpaceReport
-    alarms: list[str]
-    uptime_s: float
+    to: int
+    """Node id."""
 
 
 class Admin:
     """Handlers of the admin listener."""
 
-    def __init__(
-        self,
-        book: Book,
-        node_id: int,
-        health: Health,
-        *,
-        version: str,
-        uptime_s: Callable[[], float],
-        drain: Callable[[], None],
-    ) -> None:
+    def __init__(self, book: Book, reporter: Reporter, steering: Steering) -> None:
         self._book = book
         self._cluster_id = book.current.cluster_id
-        self._entry = book.current.node(node_id)
-        self._health = health
-        self._version = version
-        self._uptime_s = uptime_s
-        self._drain = drain
+        self._reporter = reporter
+        self._steering = steering
 
     async def serve(self, request: web.BaseRequest) -> web.Response:
         """Answer one request of an operator."""
-        if not self._is_operator(request):
+        operator = self._operator(request)
+        if operator is None:
             return _problem(403, "forbidden", "an operator's certificate, please")
         match request.method, request.path:
             case "GET", "/v1/status":
                 return web.Response(
-                    body=msgspec.json.encode(self.report()), content_type="application/json"
+                    body=msgspec.json.encode(self._reporter.report()),
+                    content_type="application/json",
                 )
             case "POST", "/v1/drain":
-                self._drain()
-                return _json(200, {"draining": True})
+                leads = self._steering.drain(operator)
+                return _json(200, {"draining": True, "leads": leads})
+            case "POST", "/v1/undrain":
+                return self._undrain(operator)
+            case "POST", "/v1/leader/transfer":
+                return await self._transfer(request, operator)
+            case "POST", "/v1/leader/balance":
+                asked = [int(shard) for shard in self._steering.balance(operator)]
+                return _json(200, {"asked": asked})
             case "GET", "/v1/cluster":
                 return web.Response(
                     body=encode(self._book.current), content_type="application/json"
@@ -150,14 +92,28 @@ class Admin:
             case _:
                 return _problem(404, "not-found", f"the calls are {CALLS}")
 
-    async def _put_cluster(self, request: web.BaseRequest) -> web.Response:
+    def _undrain(self, operator: str) -> web.Response:
         try:
-            async with asyncio.timeout(BODY_S):
-                body = await _body(request)
-        except TimeoutError:
-            return _problem(400, "malformed", f"the body did not arrive within {BODY_S:.0f} s")
-        if body is None:
-            return _problem(413, "too-large", f"a cluster file has at most {MAX_FILE_BYTES} bytes")
+            self._steering.undrain(operator)
+        except OnItsWayOut as late:
+            return _problem(409, "conflict", str(late))
+        return _json(200, {"draining": False})
+
+    async def _transfer(self, request: web.BaseRequest, operator: str) -> web.Response:
+        body = await _body(request, MAX_CALL_BYTES)
+        if isinstance(body, web.Response):
+            return body
+        try:
+            wish = msgspec.json.decode(body, type=Transfer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _problem(400, "malformed", 'send {"shard": number, "to": node id} as JSON')
+        result = await self._steering.transfer(operator, wish.shard, wish.to)
+        return _transferred(wish, result)
+
+    async def _put_cluster(self, request: web.BaseRequest) -> web.Response:
+        body = await _body(request, MAX_FILE_BYTES)
+        if isinstance(body, web.Response):
+            return body
         try:
             changed = await self._book.take(body)
         except Conflict as conflict:
@@ -176,96 +132,69 @@ class Admin:
                 self._book.obey_now()
         return answer
 
-    def _is_operator(self, request: web.BaseRequest) -> bool:
+    def _operator(self, request: web.BaseRequest) -> str | None:
+        """The operator's name; None for everybody else."""
         channel = request.get_extra_info("ssl_object")
         if not isinstance(channel, ssl.SSLObject):
-            return False
+            return None
         certificate = channel.getpeercert(binary_form=True)
         if certificate is None:
-            return False
+            return None
         try:
             identity = peer_identity(certificate, self._cluster_id)
         except CertificateError:
-            return False
-        return isinstance(identity, OperatorIdentity)
-
-    def report(self) -> StatusReport:
-        """Everything that an operator may see of this node."""
-        picture, checks = self._health.look_again()
-        status, space = picture.status, picture.space
-        return StatusReport(
-            node=self._entry.id,
-            seat=self._entry.seat,
-            dc=self._entry.dc,
-            cluster_id=str(self._cluster_id),
-            version=self._version,
-            revision=self._book.current.revision,
-            ready=all(check.ok for check in checks),
-            checks={check.name: CheckReport(check.ok, check.detail) for check in checks},
-            incarnation=status.incarnation,
-            hsm=HsmReport(picture.hsm, picture.hsm_reason),
-            draining=picture.draining,
-            groups=[
-                GroupLine(
-                    shard=group.shard,
-                    role=group.role,
-                    leader=group.leader,
-                    term=group.term,
-                    commit=group.commit,
-                    applied=group.applied,
-                    last_index=group.last_index,
-                    records=group.records,
-                    hash_index=group.hash_index,
-                    hash=group.hash,
-                    voters=group.voters,
-                    learners=group.learners,
-                    revision=group.revision,
-                    ledger_complete=group.ledger_complete,
-                )
-                for group in status.groups
-            ],
-            peers=[
-                PeerLine(
-                    node=peer.node_id,
-                    seat=peer.seat,
-                    connected=peer.connected,
-                    rtt_ms=peer.rtt_ms,
-                    last_contact_ms=peer.last_contact_ms,
-                    hsm=peer.hsm,
-                    share_giver=peer.share_giver_shards > 0,
-                )
-                for peer in status.peers
-            ],
-            hash_agreement="agrees" if status.hash_agreement else "differs",
-            space=SpaceReport(space.map_used, space.map_total, space.disk_free, space.disk_total),
-            alarms=list(status.alarms),
-            uptime_s=round(self._uptime_s(), 1),
-        )
-
-
-async def _body(request: web.BaseRequest) -> bytes | None:
-    """The whole body; None when it is too large."""
-    read = bytearray()
-    while chunk := await request.content.readany():
-        read += chunk
-        if len(read) > MAX_FILE_BYTES:
             return None
+        return identity.name if isinstance(identity, OperatorIdentity) else None
+
+
+def _transferred(wish: Transfer, result: TransferResult) -> web.Response:
+    match result:
+        case HandedOver(leader):
+            return _json(200, {"shard": wish.shard, "leader": leader})
+        case NotLeader(leader):
+            who = f"node {leader} does; ask that one" if leader else "no leader is known; wait"
+            detail = f"this node does not lead shard {wish.shard}: {who}"
+            return _problem(409, "not-leader", detail, leader=leader)
+        case NoVoter(reason):
+            return _problem(400, "malformed", reason)
+        case Unwilling(reason):
+            return _problem(409, "unwilling", f"{reason}; name another node, or mend it first")
+        case NotInTime(leader):
+            led = f"node {leader} leads it" if leader else "no leader is known"
+            what = f"node {wish.to} was asked and does not lead shard {wish.shard}"
+            return _problem(503, "no-quorum", f"{what}: {led}; look at its links and its HSM")
+        case _:
+            assert_never(result)
+
+
+async def _body(request: web.BaseRequest, limit: int) -> bytes | web.Response:
+    """The whole body of at most `limit` bytes, or the problem with it."""
+    read = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            while chunk := await request.content.readany():
+                read += chunk
+                if len(read) > limit:
+                    return _problem(413, "too-large", f"this call takes at most {limit} bytes")
+    except TimeoutError:
+        return _problem(400, "malformed", f"the body did not arrive within {BODY_S:.0f} s")
     return bytes(read)
 
 
-def _json(status: int, document: dict[str, str | bool | int]) -> web.Response:
+def _json(status: int, document: dict[str, str | bool | int | list[int]]) -> web.Response:
     return web.Response(
         status=status, body=msgspec.json.encode(document), content_type="application/json"
     )
 
 
-def _problem(status: int, code: str, detail: str) -> web.Response:
+def _problem(status: int, code: str, detail: str, **more: int) -> web.Response:
     """An RFC 9457 problem, as on the client listener."""
     document = {
         "type": PROBLEM_TYPE_PREFIX + code,
         "status": status,
         "code": code,
         "detail": detail,
+        **more,
     }
     return web.Response(
         status=status, body=msgspec.json.encode(document), content_type=PROBLEM_CONTENT_TYPE

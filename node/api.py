@@ -294,7 +294,7 @@ class Api:
             headers |= problem.headers()
             headers["Content-Type"] = PROBLEM_CONTENT_TYPE
         response = web.Response(status=status, body=body, headers=headers)
-        if self._gate.draining:
+        if self._gate.drained or self._gate.draining:
             response.force_close()
         seconds = time.perf_counter() - began
         self._parts.metrics.request(route, code, seconds)

@@ -157,6 +157,7 @@ def assemble(
                 len(distinct_seats(host.share_givers(shard))) for shard in cluster.shard_ids()
             ),
             threshold=cluster.threshold,
+            drained=gate.drained,
         )
         metrics.observe(taken, in_flight=slots.taken)
         gate.disk_short = taken.is_short

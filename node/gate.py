@@ -17,15 +17,19 @@ class Gate:
 
     def __init__(self) -> None:
         self.draining = False
+        """On the way out."""
+        self.drained = False
+        """An operator had this node step aside; it stays."""
         self.disk_short = False
         self.disk_slow = False
 
     def check(self) -> None:
         """Raises Problem (503 draining, 429 busy) when new requests are not taken."""
-        if self.draining:
+        if self.draining or self.drained:
+            what = "is shutting down" if self.draining else "is drained"
             raise Problem(
                 Code.DRAINING,
-                "this node is shutting down; ask another node",
+                f"this node {what}; ask another node",
                 retry_after_s=DRAIN_RETRY_S,
             )
         if self.disk_short or self.disk_slow:

@@ -44,6 +44,8 @@ class Picture:
     fewest_givers: int
     """Share-givers of the shard that has the fewest."""
     threshold: int
+    drained: bool = False
+    """An operator had it step aside; it stays."""
 
     @property
     def is_short(self) -> bool:
@@ -58,7 +60,7 @@ def checks(picture: Picture) -> tuple[Check, ...]:
     behind = [str(group.shard) for group in status.groups if group.catching_up]
     map_free = space.map_total - space.map_used
     return (
-        Check("serving", not picture.draining, "draining" if picture.draining else "ok"),
+        Check("serving", not (picture.draining or picture.drained), _serving(picture)),
         Check("hsm", picture.hsm, "ok" if picture.hsm else picture.hsm_reason or "away"),
         Check("raft", status.stepping, "ok" if status.stepping else status.waiting_for),
         Check(
@@ -90,6 +92,16 @@ def checks(picture: Picture) -> tuple[Check, ...]:
             "ok" if status.hash_agreement else "differs from the peers'",
         ),
     )
+
+
+def _serving(picture: Picture) -> str:
+    if picture.draining:
+        return "draining"
+    if not picture.drained:
+        return "ok"
+    led = [str(group.shard) for group in picture.status.groups if group.role == "leader"]
+    still = f"; leads shard {', '.join(led)} until another node will" if led else ""
+    return f"drained by an operator{still}"
 
 
 class Health:

@@ -34,6 +34,7 @@ from node.book import Book
 from node.hardening import harden
 from node.metrics_parts import CertificateCollector, HsmCollector, LinkCollector
 from node.ops import Ops
+from node.report import Reporter
 from node.start import (
     EXIT_CONFIGURATION,
     EXIT_CONFLICT,
@@ -42,6 +43,8 @@ from node.start import (
     StartRefused,
     open_node,
 )
+from node.steering import Steering
+from node.timings import Timings
 
 if TYPE_CHECKING:
     import ssl
@@ -129,6 +132,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._started_at = time.monotonic()
         self._hsm_told: bool | None = None
+        self._timings = Timings()
         files = SnapshotDirectory(opened.directory.snapshots)
         self._links = Links(
             opened.cluster,
@@ -189,9 +193,11 @@ class Node:
 
     def _on_commit(self, seconds: float, writes: int) -> None:
         self._assembly.metrics.commit(seconds, writes)
+        self._timings.batch(seconds)
 
     def _on_tick_late(self, seconds: float) -> None:
         self._assembly.metrics.late(seconds)
+        self._timings.tick_late(seconds)
 
     def _on_peer_down(self, peer: NodeId) -> None:
         self._assembly.exchange.on_link_down(peer)
@@ -201,14 +207,7 @@ class Node:
         opened, assembly = self._opened, self._assembly
         closing.callback(assembly.witness.close)
         ops = Ops(assembly.health, assembly.metrics, lambda: True)
-        admin = Admin(
-            self._book,
-            opened.entry.id,
-            assembly.health,
-            version=__version__,
-            uptime_s=lambda: time.monotonic() - self._started_at,
-            drain=self.stop_soon,
-        )
+        admin = Admin(self._book, self._reporter(), self._steering())
         await self._listen(closing, "ops", ops.serve, None)
         await self._listen_to_peers(closing)
         self._runtime.start()
@@ -227,6 +226,27 @@ class Node:
             dc=opened.entry.dc,
             client=opened.entry.client,
             version=__version__,
+        )
+
+    def _reporter(self) -> Reporter:
+        return Reporter(
+            self._book,
+            self._opened.config,
+            self._assembly.health,
+            self._timings,
+            self._opened.certificates,
+            version=__version__,
+            uptime_s=lambda: time.monotonic() - self._started_at,
+            links=self._links.report,
+        )
+
+    def _steering(self) -> Steering:
+        return Steering(
+            self._runtime.host,
+            self._assembly.gate,
+            self._runtime.transfer,
+            self._told.is_set,
+            self._log,
         )
 
     async def _listen(
@@ -294,7 +314,7 @@ class Node:
         )  # fmt: skip
 
     def stop_soon(self) -> None:
-        """Begin the drain; from a signal or the admin listener."""
+        """Begin the end, from a signal: drain, then stop."""
         self._told.set()
 
     def _watchdog(self) -> None:
@@ -307,7 +327,7 @@ class Node:
         timer.start()
 
     async def until_told(self) -> None:
-        """Until SIGTERM, SIGINT or the admin's drain."""
+        """Until SIGTERM or SIGINT."""
         await self._told.wait()
 
     async def drain(self) -> None:

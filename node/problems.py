@@ -104,7 +104,7 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.NO_QUORUM: Kind(503, "No quorum answers", retryable=True),
     Code.HSM_UNAVAILABLE: Kind(503, "Too few HSMs answer", retryable=True),
     Code.LEDGER_FULL: Kind(503, "Too few ledgers have room", retryable=True),
-    Code.DRAINING: Kind(503, "The node is shutting down", retryable=True),
+    Code.DRAINING: Kind(503, "The node takes no new requests", retryable=True),
 }
 
 if set(KINDS) != set(Code):

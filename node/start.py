@@ -38,6 +38,7 @@ from cluster.store_format import (
 from hsm import Hsm, HsmError, HsmSettings, Pin
 from hsm.errors import KeyMismatch
 from node import config as configuration
+from node.certificates_left import Held, held
 from node.config import ConfigError
 from node.waiting import ToldToStop, until_room
 
@@ -77,6 +78,7 @@ class Opened:
     entry: NodeEntry
     shape: Shape
     tls: TlsFiles
+    certificates: tuple[Held, ...]
     client_tls: ssl.SSLContext
     admin_tls: ssl.SSLContext
     sockets: Mapping[str, socket.socket]
@@ -107,6 +109,7 @@ def open_node(path: Path, say: Callable[[str], None] = lambda _: None) -> Opened
             entry = cluster.node(config.node_id)
             tls = TlsFiles(config.tls_ca, config.tls_cert, config.tls_key)
             _check_certificate(config.tls_cert, cluster, entry)
+            certificates = held(config.tls_cert, config.tls_ca)
             client_tls = server_context(tls, require_client=False)
             admin_tls = server_context(tls, require_client=True)
             settings = HsmSettings(
@@ -139,6 +142,7 @@ def open_node(path: Path, say: Callable[[str], None] = lambda _: None) -> Opened
             entry=entry,
             shape=shape,
             tls=tls,
+            certificates=certificates,
             client_tls=client_tls,
             admin_tls=admin_tls,
             sockets=sockets,

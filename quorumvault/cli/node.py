@@ -32,9 +32,11 @@ def drain(
     ],
     node: Annotated[str, typer.Option("--node", help="Which node, by its id.")],
 ) -> None:
-    """Take a node out of service in good order; it stops when it has handed over."""
+    """Have a node step aside: no new requests, its shards handed over; it stays up and votes."""
     from quorumvault.cli import admin  # noqa: PLC0415 - heavy
 
     access = admin.Access.from_connection(connection)
     access.drain(node)
-    typer.echo(f"node {node}: draining; it hands its shards over and stops", err=True)
+    typer.echo(
+        f"node {node}: drained; it hands its shards over, takes no requests and stays up", err=True
+    )
