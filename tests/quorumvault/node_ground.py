@@ -102,7 +102,7 @@ class NodeGround:
         return made
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait for the condition; the test fails when it never holds."""
     end = time.monotonic() + seconds
     while not condition():

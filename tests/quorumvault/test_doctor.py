@@ -29,7 +29,7 @@ LEFT_BYTES = 3 << 20
 def healthy(tmp_path_factory):
     """A node that was provisioned and has run once."""
     made = node_ground.make(tmp_path_factory.mktemp("doctor"))
-    running(made, lambda: None)
+    running(made, lambda: stamped(made, 1))
     return made
 
 
@@ -45,7 +45,7 @@ class SecondLife:
 @pytest.fixture(scope="module")
 def second_life(healthy, tmp_path_factory):
     ground = healthy.copy(tmp_path_factory.mktemp("second") / "node")
-    found, ended = running(ground, lambda: examined(ground))
+    found, ended = running(ground, lambda: stamped(ground, 2))
     return SecondLife(ground, found, ended)
 
 
@@ -81,6 +81,18 @@ def examined(ground) -> tuple[int, dict[str, dict[str, str]]]:
     code, out, err = ground.run("doctor", "--config", str(ground.config), "-o", "json")
     assert not err
     return code, {each["check"]: each for each in json.loads(out)["findings"]}
+
+
+def stamped(ground, life: int) -> tuple[int, dict[str, dict[str, str]]]:
+    """What doctor says once the running node has told its HSM of this life: after /livez."""
+    seen = []
+
+    def now() -> bool:
+        seen.append(examined(ground))
+        return f"start {life};" in seen[-1][1]["HSM stamp"]["found"]
+
+    node_ground.until(now)
+    return seen[-1]
 
 
 def bad(findings, level="fail") -> set[str]:
