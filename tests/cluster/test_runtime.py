@@ -14,7 +14,7 @@ from cluster.boot import boot
 from cluster.cluster_file import NodeEntry, replaced
 from cluster.commands import Barrier, Register, RegisterOutcome, Status
 from cluster.host import Host
-from cluster.runtime import Runtime
+from cluster.runtime import TICK_S, Runtime
 from cluster.snapshot_files import SnapshotDirectory
 from cluster.stamp import enrolment
 from cluster.store import Store
@@ -327,11 +327,10 @@ async def test_the_loops_stall_is_measured_and_missed_ticks_are_dropped(vault: V
     while loop.time() < stall_until:
         pass
     before = len(ticks)
-    await vault.until(lambda: len(ticks) > before)
-    assert len(ticks) == before + 1
-    assert node.runtime.worst_lag_s() > 0.3
     await vault.until(lambda: len(ticks) >= before + 3)
-    assert ticks[-1] - ticks[-2] > 0.02
+    assert node.runtime.worst_lag_s() > 0.3
+    on_time = (loop.time() - stall_until) / TICK_S
+    assert len(ticks) - before <= on_time + 2, "missed ticks must not be made up for"
 
 
 async def test_a_replaced_node_s_successor_gets_log_ledger_and_vote_over_real_links(
