@@ -30,6 +30,11 @@ compose() {
     QUORUMVAULT_RUN=$run $composer --project-name quorumvault --file "$here/docker-compose.yml" "$@"
 }
 
+# Images of ours that lost their name to a newer one and that no container runs any more.
+drop_old_images() {
+    docker image prune --force --filter label=org.opencontainers.image.title=Quorumvault >/dev/null
+}
+
 running() { [ "$(docker inspect --format '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
 ready() { running "$1" && docker exec "$1" /usr/local/lib/quorumvault/healthy.sh >/dev/null 2>&1; }
 

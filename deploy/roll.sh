@@ -20,4 +20,5 @@ for seat in $seats; do
     }
     wait_ready
 done
+drop_old_images
 say "All five nodes were restarted and are ready."

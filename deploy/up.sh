@@ -62,6 +62,7 @@ if ! compose up --detach --remove-orphans >"$run/up.log" 2>&1; then
 fi
 take_files
 wait_ready
+drop_old_images
 cat <<END
 Five nodes are ready. Clients use deploy/run/connection.json, for example:
   quorumvault record register --account alice --connection deploy/run/connection.json

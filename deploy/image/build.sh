@@ -17,7 +17,6 @@ printf '*.sha256\n' >"$context/.dockerignore"
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml" | head -n 1)
 commit=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
 [ -z "$(git -C "$root" status --porcelain 2>/dev/null)" ] || commit=$commit-changed
-before=$(docker image inspect --format '{{.Id}}' "$name" 2>/dev/null || true)
 echo "  image $name of $commit" >&2
 log=$(mktemp)
 # The host's network: apt-get must reach Debian also where containers are not let out.
@@ -29,6 +28,3 @@ if ! DOCKER_BUILDKIT=0 docker build --network host --tag "$name" \
     exit 1
 fi
 rm -f "$log"
-after=$(docker image inspect --format '{{.Id}}' "$name")
-# The one before is of no use unless a container still runs it; then docker refuses.
-[ -z "$before" ] || [ "$before" = "$after" ] || docker rmi "$before" >/dev/null 2>&1 || true
