@@ -100,12 +100,25 @@ class Served:
         await asyncio.gather(
             *(each for each in asyncio.all_tasks() if each.cancelling()), return_exceptions=True
         )
-        for _ in range(4):  # aborted TLS connections let go of their sockets
-            await asyncio.sleep(0)
+
+    async def _let_go(self) -> None:
+        """Nothing runs any more, and no socket is open: neither of a client that went away while
+        it was answered, nor of one whose TLS is still being closed."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        transports = list(self._loop._transports.values())
+        for transport in transports:
+            transport.abort()
+        async with asyncio.timeout(10):
+            while any(each._sock is not None for each in transports):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0)
 
     def stop(self) -> None:
         for node in list(self._runners):
             self.kill(node)
+        self._do(self._let_go())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
