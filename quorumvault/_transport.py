@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import socket
 import ssl
 import time
+import weakref
 from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 from uuid import UUID, uuid4
 
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S: Final = 4.0
 """TCP and TLS over 300 ms of round trip take 0.9 s."""
+
+CLOSE_S: Final = 1.0
+"""How long closed connections are given to let go of their sockets."""
+CLOSE_POLL_S: Final = 0.001
 
 JITTER: Final = 0.5
 """A pause is lengthened by up to this share of itself, so that clients do not come in step."""
@@ -114,12 +120,22 @@ class Transport:
         self._contexts = [tls_context(ca_file, identity) for identity in self._identities]
         self._token = token
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; their sockets are closed when this returns.
+
+        A handshake that was cut off at a deadline is nobody's connection yet: only its socket tells
+        when it is gone, and whoever ends the event loop before that leaves it open.
+        """
         if self._session is not None:
             await self._session.close()
             self._session = None
+        until = time.monotonic() + CLOSE_S
+        while time.monotonic() < until and any(  # noqa: ASYNC110 - sockets tell nobody
+            one.fileno() != -1 for one in self._sockets
+        ):
+            await asyncio.sleep(CLOSE_POLL_S)
 
     async def send(self, place: int, request: Request, timeout_s: float) -> Reply:
         """One request to one place; never raises for what the network or the node does."""
@@ -172,8 +188,17 @@ class Transport:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(socket_factory=self._socket),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
         return self._session
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, *_ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -36,9 +36,6 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 
 MAX_PASSWORD_BYTES: Final = 4096
 
-CLOSING_TURNS: Final = 4
-"""Turns of the event loop in which aborted TLS connections let go of their sockets."""
-
 T = TypeVar("T")
 
 
@@ -129,8 +126,6 @@ class AsyncVault:
     async def close(self) -> None:
         """Close the connections; the state file stays."""
         await self._transport.close()
-        for _ in range(CLOSING_TURNS):
-            await asyncio.sleep(0)
 
     async def register(self, password: str | bytes, backup_key: bytes | None = None) -> Registered:
         """Lock `backup_key` (1-995 bytes; default: 32 fresh random ones) under `password`.
