@@ -111,6 +111,47 @@ def sync(directory: Directory) -> None:
     _fail_if_away(_hand_out(directory, _load(directory), None))
 
 
+# ---------------------------------------------------------------- what others call by other names
+
+
+def _one_command(what: str) -> Failure:
+    """The steps of other systems' operators are the leaders' here (ADR 12)."""
+    return Failure(
+        f"{what}; nothing was changed. 'quorumvault member replace OLD --cluster DIR --dry-run' "
+        "shows the way (docs/node.md)",
+        Exit.USAGE,
+    )
+
+
+_ANYTHING: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command("add", hidden=True, context_settings=_ANYTHING)
+def add() -> None:
+    """Say why there is no such step."""
+    raise _one_command(
+        "a vault has five seats and no sixth: a new node comes in when it replaces one"
+    )
+
+
+@app.command("remove", hidden=True, context_settings=_ANYTHING)
+def remove() -> None:
+    """Say why there is no such step."""
+    raise _one_command(
+        "a seat is not left without an heir: 'member replace' takes the old node out at once, and "
+        "the new one may start days later"
+    )
+
+
+@app.command("promote", hidden=True, context_settings=_ANYTHING)
+def promote() -> None:
+    """Say why there is no such step."""
+    raise _one_command(
+        "nobody is promoted by hand: a shard's leader does it once the new node has everything and "
+        "its ledger is complete, and 'member replace OLD --wait' shows how far it is"
+    )
+
+
 # ---------------------------------------------------------------- what there is
 
 
