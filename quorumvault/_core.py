@@ -483,9 +483,10 @@ class Session:
         if kind is None:
             kind = Denied if status in {401, 403} else Refused
         detail = printable(problem.detail) or f"HTTP {status}"
+        step = _NEXT_STEP[kind]
+        told = "" if step in detail else f". Next: {step}"  # the node may have said it already
         return kind(
-            f"{self.who(place)} refused ({problem.code or status}): {detail}. Next:"
-            f" {_NEXT_STEP[kind]}",
+            f"{self.who(place)} refused ({problem.code or status}): {detail}{told}",
             charged=self.charged,
         )
 
