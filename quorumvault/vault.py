@@ -16,6 +16,7 @@ import msgspec
 from quorumvault import _record, _recovery, _registration
 from quorumvault._boxes import MAX_BACKUP_KEY_BYTES
 from quorumvault._core import Endpoint, Session, concluded, random_key
+from quorumvault._patience import DEFAULT_TIMEOUT_S
 from quorumvault._state import State, StateFile
 from quorumvault._transport import Driver, Transport
 from quorumvault._wire import Id
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from quorumvault._core import Flow
     from quorumvault._record import RecordStatus
     from quorumvault._registration import Registered
-
-DEFAULT_TIMEOUT_S: Final = 30.0
-"""Room for a leader's failover between continents, twice."""
 
 MAX_PASSWORD_BYTES: Final = 4096
 

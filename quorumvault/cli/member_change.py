@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from quorumvault.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
@@ -50,6 +48,8 @@ def change_of(
         Failure: there is no such node, the id was used before, or the file would not be valid.
 
     """
+    import msgspec  # noqa: PLC0415 - heavy
+
     from cluster.cluster_file import ClusterFileError, next_id, replaced  # noqa: PLC0415 - heavy
     from cluster.types import NodeId  # noqa: PLC0415 - heavy
 

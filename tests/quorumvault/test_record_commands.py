@@ -12,6 +12,7 @@ from engines.encoding import b64u_decode, b64u_encode
 from quorumvault import errors
 from quorumvault.cli import record
 from quorumvault.cli.exits import Exit, Failure
+from quorumvault.cli.vault_exits import exit_code
 
 
 class Shell:
@@ -125,13 +126,13 @@ def test_no_quorum_ends_with_5_and_says_that_nothing_was_counted(shell):
     ],
 )
 def test_every_reason_of_unavailability_has_its_exit_code(reason, ends):
-    assert record.exit_code(errors.Unavailable("x", reason=reason, charged="no")) == ends
+    assert exit_code(errors.Unavailable("x", reason=reason, charged="no")) == ends
 
 
 def test_every_error_of_the_sdk_has_an_exit_code():
     for kind in errors.VaultError.__subclasses__():
         if kind not in {errors.WrongPassword, errors.Unavailable}:
-            assert record.exit_code(kind("x")) in Exit
+            assert exit_code(kind("x")) in Exit
 
 
 @pytest.mark.parametrize(
