@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cluster.cluster_file import NodeEntry
+    from node.report import StatusReport
+    from node.verdict_links import Place, Silent
 
 REQUEST_TIMEOUT_S: Final = 3.0
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -140,6 +142,31 @@ class Access:
         if isinstance(answer, dict) and str(answer.get("node")) != node:
             return Unreachable(f"node {answer.get('node')} answers at its address")
         return answer
+
+    def places(self) -> list[Place]:
+        """Every node's place, in the order of the file."""
+        from node.verdict_links import Place  # noqa: PLC0415 - heavy
+
+        return [
+            Place(int(node), int(place["seat"]), str(place["dc"]))
+            for node, place in self.nodes.items()
+        ]
+
+    def reports(self) -> dict[int, StatusReport | Silent]:
+        """Every node's own status, asked at once and decoded, for `node.verdict.judge`."""
+        from node.foreign import Unintelligible, status_of  # noqa: PLC0415 - heavy
+        from node.verdict_links import Silent  # noqa: PLC0415 - heavy
+
+        found: dict[int, StatusReport | Silent] = {}
+        for node, answer in self.statuses().items():
+            if isinstance(answer, Unreachable):
+                found[int(node)] = Silent(answer.reason)
+                continue
+            try:
+                found[int(node)] = status_of(answer)
+            except Unintelligible as error:
+                found[int(node)] = Silent(str(error))
+        return found
 
     def cluster_file(self, node: str) -> dict[str, Any] | Refused | Unreachable:
         """The cluster file that a node follows."""

@@ -12,12 +12,12 @@ import typer
 
 from quorumvault.cli import admin
 from quorumvault.cli.exits import Exit, Failure
-from quorumvault.cli.overview import Overview, overview
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cluster.cluster_file import NodeEntry
+    from node.verdict import Overview
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -148,7 +148,7 @@ def _print_table(found: Overview) -> None:
     table = Table("node", "DC", "seat", "ready", "leads", "lag", "HSM", "state hash", "problem")
     for line in found.nodes:
         table.add_row(
-            line.node, line.dc, str(line.seat),
+            str(line.node), line.dc, str(line.seat),
             ("yes" if line.ready else "no") if line.reachable else "no answer",
             str(line.leads), "-" if line.lag is None else str(line.lag),
             line.hsm, line.state_hash, line.problem,
@@ -157,7 +157,8 @@ def _print_table(found: Overview) -> None:
     shards = Table("shard", "leader", "term", "commit", "applied", "state hash")
     for shard in found.shards:
         shards.add_row(
-            str(shard.shard), shard.leader or "none", str(shard.term),
+            str(shard.shard), "none" if shard.leader is None else str(shard.leader),
+            str(shard.term),
             str(shard.commit), str(shard.applied), shard.state_hash,
         )  # fmt: skip
     console.print(shards)
@@ -177,8 +178,10 @@ def status(
 
     Exit code 0 when healthy, 4 when degraded, 5 without a quorum.
     """
+    from node.verdict import judge  # noqa: PLC0415 - heavy
+
     access = admin.Access.from_connection(connection)
-    found = overview(access.nodes, access.statuses())
+    found = judge(access.places(), access.reports())
     if output is Format.JSON:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
     else:

@@ -52,10 +52,10 @@ def test_a_healthy_cluster_says_who_leads_and_that_two_more_nodes_may_fail(vault
     assert found["failures_tolerated"] == 2
     assert [line["shard"] for line in found["shards"]] == [0, 1, 2, 3]
     for line in found["shards"]:
-        assert line["leader"] in {"1", "2", "3", "4", "5"}
+        assert line["leader"] in {1, 2, 3, 4, 5}
         assert line["term"] >= 1
         assert 0 < line["applied"] <= line["commit"]
-    assert [line["node"] for line in found["nodes"]] == ["1", "2", "3", "4", "5"]
+    assert [line["node"] for line in found["nodes"]] == [1, 2, 3, 4, 5]
     assert [line["seat"] for line in found["nodes"]] == [1, 2, 3, 4, 5]
     assert found["nodes"][0]["dc"] == "frankfurt"
     for line in found["nodes"]:
