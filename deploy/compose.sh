@@ -1,7 +1,21 @@
 # Sourced by up.sh and its siblings: what they share. Not run by itself.
 # shellcheck shell=sh
+#
+# A second stack beside the first one has names, ports and networks of its own:
+#   QUORUMVAULT_PROJECT  its name (quorumvault), before the names of containers, volumes, networks
+#   QUORUMVAULT_PORTS    the first digit of its ports on the host (1: 11443 and so on)
+#   QUORUMVAULT_NET      the first half of its networks (172.30)
+#   QUORUMVAULT_RUN      its folder, an absolute path (deploy/run; deploy/run-NAME of another project)
+#   QUORUMVAULT_IMAGE    its image (quorumvault:local)
+#   QUORUMVAULT_OVERRIDES  more compose files, absolute paths with ':' between; `make up` remembers them
 here=$(cd "$(dirname "$0")" && pwd)
-run=$here/run
+project=${QUORUMVAULT_PROJECT:-quorumvault}
+ports=${QUORUMVAULT_PORTS:-1}
+net=${QUORUMVAULT_NET:-172.30}
+image=${QUORUMVAULT_IMAGE:-quorumvault:local}
+if [ "$project" = quorumvault ]; then run=$here/run; else run=$here/run-$project; fi
+run=${QUORUMVAULT_RUN:-$run}
+shown=${run#"$(dirname "$here")"/}
 seats="1 2 3 4 5"
 ready_seconds=120
 
@@ -10,6 +24,25 @@ fail() {
     say "$*"
     exit 1
 }
+
+case $project in
+"" | [!a-z0-9]* | *[!a-z0-9-]*) fail "QUORUMVAULT_PROJECT is '$project': use lower-case letters, digits and '-'" ;;
+esac
+case $ports in
+[1-6]) ;;
+*) fail "QUORUMVAULT_PORTS is '$ports': use one digit, 1 to 6; the ports are then ${ports:-N}1443 and so on" ;;
+esac
+case $net in
+*[!0-9.]* | *.*.* | .* | *.) fail "QUORUMVAULT_NET is '$net': use the first two numbers of private networks, such as 172.31" ;;
+*.*) ;;
+*) fail "QUORUMVAULT_NET is '$net': use the first two numbers of private networks, such as 172.31" ;;
+esac
+case $run in
+/*) ;;
+*) fail "QUORUMVAULT_RUN is '$run': give an absolute path" ;;
+esac
+export QUORUMVAULT_PROJECT="$project" QUORUMVAULT_PORTS="$ports" QUORUMVAULT_NET="$net" \
+    QUORUMVAULT_RUN="$run" QUORUMVAULT_IMAGE="$image"
 
 need_docker() {
     command -v docker >/dev/null 2>&1 ||
@@ -25,9 +58,11 @@ need_docker() {
     fi
 }
 
+# The files that make this stack: ours, and those that the last `make up` was told of.
 compose() {
     # shellcheck disable=SC2086 # one word or two
-    QUORUMVAULT_RUN=$run $composer --project-name quorumvault --file "$here/docker-compose.yml" "$@"
+    COMPOSE_FILE="$here/docker-compose.yml$(cat "$run/overrides" 2>/dev/null || true)" COMPOSE_PATH_SEPARATOR=: \
+        $composer --project-name "$project" "$@"
 }
 
 # Images of ours that lost their name to a newer one and that no container runs any more.
@@ -41,7 +76,7 @@ ready() { running "$1" && docker exec "$1" /usr/local/lib/quorumvault/healthy.sh
 wait_ready() {
     deadline=$(($(date +%s) + ready_seconds))
     for seat in $seats; do
-        node=quorumvault-node-$seat
+        node=$project-node-$seat
         until ready "$node"; do
             if [ "$(date +%s)" -ge "$deadline" ]; then
                 docker logs --tail 5 "$node" >&2 || true

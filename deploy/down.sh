@@ -6,8 +6,8 @@ set -eu
 . "$(dirname "$0")/compose.sh"
 
 need_docker
-if [ -z "$(docker ps --all --quiet --filter label=com.docker.compose.project=quorumvault)$(
-    docker volume ls --quiet --filter label=com.docker.compose.project=quorumvault)" ] && [ ! -e "$run" ]; then
+if [ -z "$(docker ps --all --quiet --filter "label=com.docker.compose.project=$project")$(
+    docker volume ls --quiet --filter "label=com.docker.compose.project=$project")" ] && [ ! -e "$run" ]; then
     say "nothing is there"
     exit 0
 fi
@@ -25,4 +25,4 @@ compose down --volumes --remove-orphans --timeout 15 >"$run/down.log" 2>&1 || {
     fail "not everything could be removed: read the lines above, then 'make down' again"
 }
 rm -rf "$run"
-say "Gone: containers, networks, volumes, deploy/run. The images stay (docker rmi quorumvault:local)."
+say "Gone: containers, networks, volumes, $shown. The images stay (docker rmi $image)."

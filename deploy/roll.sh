@@ -8,10 +8,10 @@ set -eu
 
 need_docker
 for seat in $seats; do
-    ready "quorumvault-node-$seat" ||
-        fail "quorumvault-node-$seat is not ready: nothing was restarted; 'make status' says why, 'make up' starts what is stopped"
+    ready "$project-node-$seat" ||
+        fail "$project-node-$seat is not ready: nothing was restarted; 'make status' says why, 'make up' starts what is stopped"
 done
-"$here/image/build.sh"
+"$here/image/build.sh" "$image"
 for seat in $seats; do
     say "  node $seat"
     compose up --detach --no-deps --force-recreate "node-$seat" >"$run/roll.log" 2>&1 || {

@@ -6,7 +6,7 @@ set -eu
 . "$(dirname "$0")/compose.sh"
 
 need_docker
-docker ps --all --filter label=com.docker.compose.project=quorumvault --filter name=quorumvault-node- \
+docker ps --all --filter "label=com.docker.compose.project=$project" --filter "name=$project-node-" \
     --format 'table {{.Names}}\t{{.Status}}\t{{.Image}}'
 [ -e "$run/connection.json" ] || fail "no vault was brought up here: 'make up'"
 cli=$here/../.venv/bin/quorumvault

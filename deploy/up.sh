@@ -9,8 +9,8 @@ need_mib=2048
 
 free_ports() {
     for seat in $seats; do
-        running "quorumvault-node-$seat" && continue
-        for port in "1${seat}443" "1${seat}444" "1${seat}090"; do
+        running "$project-node-$seat" && continue
+        for port in "$ports${seat}443" "$ports${seat}444" "$ports${seat}090"; do
             "${PYTHON:-python3}" -c "import socket; socket.create_server(('127.0.0.1', $port))" 2>/dev/null ||
                 fail "port $port on 127.0.0.1 is taken: end what listens there ('ss -ltnp sport = :$port' names it), then 'make up' again"
         done
@@ -31,8 +31,8 @@ make_pins() {
     for seat in $seats; do
         for pin in "pin-$seat" "so-pin-$seat"; do
             [ -s "$run/secrets/$pin" ] && continue
-            docker volume inspect "quorumvault_token-$seat" >/dev/null 2>&1 &&
-                fail "deploy/run/secrets/$pin is gone, but its token is still there and opens with nothing else: put it back, or 'make down' and lose all keys"
+            docker volume inspect "${project}_token-$seat" >/dev/null 2>&1 &&
+                fail "$shown/secrets/$pin is gone, but its token is still there and opens with nothing else: put it back, or 'make down' and lose all keys"
             od -An -N 16 -t x1 /dev/urandom | tr -d ' \n' >"$run/secrets/.new"
             chmod 0444 "$run/secrets/.new"
             mv "$run/secrets/.new" "$run/secrets/$pin"
@@ -41,7 +41,7 @@ make_pins() {
 }
 
 take_files() {
-    from=quorumvault-create:/var/lib/quorumvault-ceremony
+    from=$project-create:/var/lib/quorumvault-ceremony
     rm -rf "$run/operator" "$run/tenant"
     for part in connection.json cluster/ca.pem cluster/operator tenant; do
         docker cp -q "$from/$part" "$run/" 2>/dev/null || docker cp "$from/$part" "$run/" >/dev/null
@@ -52,25 +52,26 @@ take_files() {
 need_docker
 free_ports
 free_disk
-"$here/image/build.sh"
+"$here/image/build.sh" "$image"
 make_pins
+printf '%s' "${QUORUMVAULT_OVERRIDES:+:$QUORUMVAULT_OVERRIDES}" >"$run/overrides"
 say "  starting five data centers"
 if ! compose up --detach --remove-orphans >"$run/up.log" 2>&1; then
     tail -n 15 "$run/up.log" >&2
     compose logs --tail 3 create provision-1 provision-2 provision-3 provision-4 provision-5 >&2 || true
-    fail "the containers did not start: read the lines above (all of them in deploy/run/up.log)"
+    fail "the containers did not start: read the lines above (all of them in $shown/up.log)"
 fi
 take_files
 wait_ready
 drop_old_images
 cat <<END
-Five nodes are ready. Clients use deploy/run/connection.json, for example:
-  quorumvault record register --account alice --connection deploy/run/connection.json
-  quorumvault cluster status --connection deploy/run/connection.json
+Five nodes are ready. Clients use $shown/connection.json, for example:
+  quorumvault record register --account alice --connection $shown/connection.json
+  quorumvault cluster status --connection $shown/connection.json
 node  client                    admin (mTLS)              ops
 END
 for seat in $seats; do
-    echo "   $seat  https://127.0.0.1:1${seat}443   https://127.0.0.1:1${seat}444   http://127.0.0.1:1${seat}090"
+    echo "   $seat  https://127.0.0.1:$ports${seat}443   https://127.0.0.1:$ports${seat}444   http://127.0.0.1:$ports${seat}090"
 done
 cat <<END
 Next: 'make status' shows all; 'make stop' stops and keeps everything; 'make down' destroys it.

@@ -6,6 +6,7 @@ set -eu
 name=debian:bookworm-slim
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 pull_seconds=120
+here=$(cd "$(dirname "$0")" && pwd)
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -15,13 +16,10 @@ timeout "$pull_seconds" docker pull --quiet "$name" >/dev/null 2>&1 && exit 0
 
 say "  no registry answers: making $name with debootstrap from $mirror (about a minute)"
 [ "$(id -u)" = 0 ] || {
-    say "debootstrap needs root: run deploy/image/base.sh once as root, then 'make up' again"
+    say "debootstrap needs root: run 'sudo deploy/image/base.sh' once, then 'make up' again"
     exit 1
 }
-command -v debootstrap >/dev/null 2>&1 || {
-    say "debootstrap is missing: apt-get install debootstrap, then run this again"
-    exit 1
-}
+"$here/../system-packages.sh" --base
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 debootstrap --variant=minbase bookworm "$work/root" "$mirror" >"$work/log" 2>&1 || {

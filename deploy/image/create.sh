@@ -16,4 +16,5 @@ if [ ! -e complete ]; then
     sync
     touch complete
 fi
-python3 /usr/local/lib/quorumvault/connection.py cluster/operator/connection.json "$HOST_FOLDER" >connection.json
+python3 /usr/local/lib/quorumvault/connection.py \
+    cluster/operator/connection.json "$HOST_FOLDER" "$HOST_PORTS" "$PROJECT" >connection.json
