@@ -22,6 +22,7 @@ from quorumvault.cli import (
     hsm,
     member,
     node,
+    probe,
     record,
 )
 from quorumvault.cli.exits import Exit, Failure
@@ -45,6 +46,7 @@ app.add_typer(chaos.app, name="chaos", help="Try to break the vault's rules.")
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
+app.command("probe")(probe.probe)
 
 
 def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature
