@@ -8,11 +8,14 @@ cluster's is nobody. All listeners speak TLS 1.3 only (I11).
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
+import os
 import re
 import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -23,8 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cluster.types import NodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
 AUTHORITY_DAYS: Final = 3650
@@ -236,17 +238,32 @@ def client_context(
     return context
 
 
-def reload_chain(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    """Put a renewed certificate into a live context; new connections use it, others go on.
+def put_pair(contexts: Sequence[ssl.SSLContext], cert_pem: bytes, key_pem: bytes) -> None:
+    """Put a renewed pair into live contexts; new handshakes use it, open connections go on.
 
-    A pair that does not load leaves the context as it was.
+    By its bytes and not by its files: what was judged is what is used, whoever writes meanwhile.
+    A pair that does not load leaves the contexts as they were.
 
     Raises:
-        CertificateError: as `server_context`.
+        CertificateError: certificate and key do not load together.
+        OSError: no memory, or no file descriptor is left.
 
     """
-    _load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
-    _load_chain(context, cert, key)
+    with _in_memory(cert_pem) as cert, _in_memory(key_pem) as key:
+        for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), *contexts):
+            _load_chain(context, cert, key)
+
+
+@contextlib.contextmanager
+def _in_memory(data: bytes) -> Iterator[Path]:
+    """A file that no disk has: OpenSSL takes the two by name alone."""
+    descriptor = os.memfd_create("pair")
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _load_authority(context: ssl.SSLContext, ca: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from cluster.certificates import client_context, reload_chain, server_context
+from cluster.certificates import client_context, server_context
 from cluster.cluster_file import extends
 from cluster.link_in import Gate, IncomingLinks
 from cluster.link_out import OutgoingLink
@@ -93,7 +93,6 @@ class Links:
         """
         self._cluster = cluster
         self._node_id = node_id
-        self._tls = tls
         self._overrides = dict(addresses or {})
         self._events: LinkEvents | None = None
         self._addresses = {entry.id: self._address(entry) for entry in cluster.peers_of(node_id)}
@@ -101,6 +100,8 @@ class Links:
         self._client = client_context(tls.ca, tls.cert, tls.key, check_hostname=False)
         self.server_context: ssl.SSLContext = server_context(tls, require_client=True)
         """For the peer listener that mounts `routes()`."""
+        self.contexts: tuple[ssl.SSLContext, ...] = (self._client, self.server_context)
+        """All that show this node's certificate (`certificates.put_pair`)."""
         self._incoming = IncomingLinks(self._gate)
         self._snapshot_server = SnapshotServer(self._gate, snapshots)
         self._fetcher = SnapshotFetcher(
@@ -245,16 +246,6 @@ class Links:
         task = asyncio.create_task(fetch(), name=f"snapshot {name} from {from_node}")
         self._fetches.add(task)
         task.add_done_callback(self._fetches.discard)
-
-    def reload_certificates(self) -> None:
-        """Use renewed certificate and key for new connections; a bad pair changes nothing.
-
-        Raises:
-            CertificateError: the files do not load together.
-
-        """
-        for context in (self.server_context, self._client):
-            reload_chain(context, self._tls.cert, self._tls.key)
 
     def report(self) -> tuple[LinkReport, ...]:
         """Every outgoing link."""

@@ -27,11 +27,13 @@ from cluster.handover import (
     Unwilling,
 )
 from node.book import Conflict
+from node.config import ConfigError
 from node.problems import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX
 from node.steering import OnItsWayOut
 
 if TYPE_CHECKING:
     from node.book import Book
+    from node.reload import Reloader
     from node.report import Reporter
     from node.steering import Steering
 
@@ -41,7 +43,7 @@ MAX_CALL_BYTES: Final = 1024
 """The body of any other call has some 30."""
 CALLS: Final = (
     "GET /v1/status, POST /v1/drain, POST /v1/undrain, POST /v1/leader/transfer, "
-    "POST /v1/leader/balance, GET /v1/cluster, PUT /v1/cluster"
+    "POST /v1/leader/balance, GET /v1/cluster, PUT /v1/cluster, GET /v1/config, POST /v1/reload"
 )
 
 
@@ -56,11 +58,14 @@ class Transfer(Struct, frozen=True, forbid_unknown_fields=True):
 class Admin:
     """Handlers of the admin listener."""
 
-    def __init__(self, book: Book, reporter: Reporter, steering: Steering) -> None:
+    def __init__(
+        self, book: Book, reporter: Reporter, steering: Steering, reloader: Reloader
+    ) -> None:
         self._book = book
         self._cluster_id = book.current.cluster_id
         self._reporter = reporter
         self._steering = steering
+        self._reloader = reloader
 
     async def serve(self, request: web.BaseRequest) -> web.Response:
         """Answer one request of an operator."""
@@ -89,6 +94,8 @@ class Admin:
                 )
             case "PUT", "/v1/cluster":
                 return await self._put_cluster(request)
+            case ("GET", "/v1/config") | ("POST", "/v1/reload"):
+                return await self._configuration(request.method, operator)
             case _:
                 return _problem(404, "not-found", f"the calls are {CALLS}")
 
@@ -109,6 +116,17 @@ class Admin:
             return _problem(400, "malformed", 'send {"shard": number, "to": node id} as JSON')
         result = await self._steering.transfer(operator, wish.shard, wish.to)
         return _transferred(wish, result)
+
+    async def _configuration(self, method: str, operator: str) -> web.Response:
+        if method == "GET":
+            settings = {"settings": self._reloader.running.loaded.settings}
+            return web.Response(body=msgspec.json.encode(settings), content_type="application/json")
+        try:
+            done = await self._reloader.reload(operator)
+        except ConfigError as error:
+            return _problem(422, "bad-configuration", str(error))
+        names = {"changed": done.changed, "needs_restart": done.needs_restart}
+        return web.Response(body=msgspec.json.encode(names), content_type="application/json")
 
     async def _put_cluster(self, request: web.BaseRequest) -> web.Response:
         body = await _body(request, MAX_FILE_BYTES)

@@ -31,6 +31,10 @@ class Slots:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def resize(self, limit: int) -> None:
+        """So many from now on; those under way beyond it finish."""
+        self._limit = limit
+
     async def until_idle(self) -> None:
         """Until no request is under way."""
         await self._idle.wait()
@@ -63,6 +67,10 @@ class AccountRate:
         self._per_minute = per_minute
         self._clock = clock
         self._full_at: dict[bytes, float] = {}
+
+    def retune(self, per_minute: int) -> None:
+        """So many from now on; what an account has sent already counts on."""
+        self._per_minute = per_minute
 
     def admit(self, account: bytes) -> None:
         """Count one request of the account.

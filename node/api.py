@@ -37,10 +37,11 @@ from node.problems import PROBLEM_CONTENT_TYPE, Charged, Code, Problem, malforme
 from node.tokens import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from cluster.cluster_file import ClusterFile
     from node.admission import AccountRate, Slots
+    from node.config import Limits, Tenant
     from node.gate import Gate
     from node.parts import Parts
     from node.tokens import Tokens
@@ -119,6 +120,13 @@ class Api:
     def adopt(self, cluster: ClusterFile) -> None:
         """Name the members of a newer cluster file to clients."""
         self._open["/v1/vault"] = encode_answer(self._vault(cluster))
+
+    def retune(self, limits: Limits, tenants: Sequence[Tenant]) -> None:
+        """Go on with other limits and other tenants' keys; requests under way finish."""
+        self._slots.resize(limits.concurrent_requests)
+        self._rate.retune(limits.account_per_minute)
+        self._max_body = limits.body_bytes
+        self._tokens.adopt(tenants)
 
     def _all(self) -> list[Route]:
         registration = "/v1/registrations/{registration_id}"

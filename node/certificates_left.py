@@ -1,7 +1,6 @@
 """How long the certificates that this node uses are still good.
 
-Read once, when they are loaded: what counts is what the node shows its peers and clients, not what
-lies on disk by now.
+What counts is what the node shows its peers and clients (node.pair), not what lies on disk by now.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from cryptography import x509
 from msgspec import Struct
-
-from node.config import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
+
+    from cryptography import x509
 
 DAY: Final = dt.timedelta(days=1)
 MAX_SUBJECT: Final = 256
@@ -44,30 +41,13 @@ class CertificateLine(Struct, frozen=True):
     """Whole days; negative when it is over."""
 
 
-def held(cert: Path, authority: Path) -> tuple[Held, ...]:
-    """The node's own certificate and its authorities'.
-
-    Raises:
-        ConfigError: a file cannot be read or is no certificate.
-
-    """
-    own = _read("node", "tls.cert_file", cert)[:1]  # what may follow is its chain
-    return (*own, *_read("authority", "tls.ca_file", authority))
+def held(own: x509.Certificate, authorities: Iterable[x509.Certificate]) -> tuple[Held, ...]:
+    """The node's own certificate and its authorities'."""
+    return (_held("node", own), *(_held("authority", each) for each in authorities))
 
 
-def _read(name: Literal["node", "authority"], key: str, path: Path) -> tuple[Held, ...]:
-    try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(
-            f"{key} {path} cannot be read ({error.strerror}); correct the path"
-        ) from None
-    except ValueError:
-        raise ConfigError(f"{key} {path} is not a certificate in PEM") from None
-    return tuple(
-        Held(name, each.subject.rfc4514_string()[:MAX_SUBJECT], each.not_valid_after_utc)
-        for each in found
-    )
+def _held(name: Literal["node", "authority"], one: x509.Certificate) -> Held:
+    return Held(name, one.subject.rfc4514_string()[:MAX_SUBJECT], one.not_valid_after_utc)
 
 
 def lines(certificates: Iterable[Held], now: dt.datetime) -> list[CertificateLine]:

@@ -178,8 +178,17 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> NodeConfig
         ConfigError: one line.
 
     """
-    raw = _read(path)
-    _override(raw, os.environ if environment is None else environment)
+    return resolve(path, read_table(path), os.environ if environment is None else environment)
+
+
+def resolve(path: Path, raw: dict[str, Any], environment: Mapping[str, str]) -> NodeConfig:
+    """Validate what was read from `path`; the overrides are put into `raw`.
+
+    Raises:
+        ConfigError: one line.
+
+    """
+    _override(raw, environment)
     try:
         parsed = msgspec.convert(raw, _File)
     except msgspec.ValidationError as error:
@@ -187,7 +196,13 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> NodeConfig
     return _resolved(path, parsed)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """The file as TOML has it, unjudged.
+
+    Raises:
+        ConfigError: it cannot be read, or is not TOML.
+
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_CONFIG_BYTES + 1)

@@ -37,6 +37,29 @@ def _without_bytes(
     return event
 
 
+class Threshold:
+    """The level below which nothing is logged, here and by libraries."""
+
+    def __init__(self) -> None:
+        self._level = LEVELS["info"]
+
+    def set(self, level: str) -> None:
+        """A key of LEVELS."""
+        self._level = LEVELS[level]
+
+    def __call__(
+        self, _logger: object, method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        """As a processor of structlog."""
+        if LEVELS.get(method, logging.ERROR) < self._level:
+            raise structlog.DropEvent
+        return event
+
+
+threshold: Final = Threshold()
+"""Of this process, as its logging is; a reload sets it."""
+
+
 def _render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> bytes:
     return _encoder.encode(event)
 
@@ -47,15 +70,17 @@ def configure(level: str, stream: BinaryIO, node: int) -> structlog.typing.Filte
     The standard library's warnings (aiohttp, asyncio) come out in the same form.
 
     """
+    threshold.set(level)
     structlog.configure(
         processors=[
+            threshold,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="t"),
             structlog.processors.format_exc_info,
             _without_bytes,
             _render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", _Lossy(stream))),
         cache_logger_on_first_use=True,
     )

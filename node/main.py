@@ -1,4 +1,4 @@
-"""One node's process: harden, open, serve, and on SIGTERM drain in good order.
+"""One node's process: harden, open, serve, reload on SIGHUP, and on SIGTERM drain in good order.
 
 `run` is what `quorumvault node run` calls; it returns the exit code of design section 8. Ports
 are bound first, the host starts when everything is there, the client listener opens last. The
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from aiohttp import web
 
+from cluster.certificates import put_pair
 from cluster.fatal import end_process
 from cluster.host import Host
 from cluster.links import Links
@@ -31,9 +32,11 @@ from node import logs
 from node.admin import Admin
 from node.assembly import Assembly, WrongVaultKey, assemble
 from node.book import Book
+from node.config import ConfigError
 from node.hardening import harden
 from node.metrics_parts import CertificateCollector, HsmCollector, LinkCollector
 from node.ops import Ops
+from node.reload import Reloader
 from node.report import Reporter
 from node.start import (
     EXIT_CONFIGURATION,
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from cluster.api import VaultHost
     from cluster.cluster_file import ClusterFile
     from cluster.ports import Ports
+    from node.reload_plan import Plan
 
 HANDOVER_S: Final = 6.0
 """The host gives up handing over after 5 s."""
@@ -70,6 +74,8 @@ WATCH_S: Final = 1.0
 
 def run(config_path: Path) -> int:
     """Run one node until it is told to stop; returns the exit code."""
+    hung_up: list[int] = []  # a reload asked for while the node starts: done when it has
+    signal.signal(signal.SIGHUP, lambda number, _frame: hung_up.append(number))
     try:
         harden()
         opened = open_node(config_path, _say)
@@ -87,7 +93,7 @@ def run(config_path: Path) -> int:
         except OSError as error:
             return _refuse(f"log.file: {error}; correct the path", EXIT_CONFIGURATION)
         try:
-            asyncio.run(_serve(opened, log))
+            asyncio.run(_serve(opened, log, hung_up))
         except WrongVaultKey as error:
             return _refuse(str(error), EXIT_CONFLICT)
         except OSError as error:
@@ -106,13 +112,18 @@ def _say(line: str) -> None:
         sys.stderr.flush()
 
 
-async def _serve(opened: Opened, log: structlog.typing.FilteringBoundLogger) -> None:
+async def _serve(
+    opened: Opened, log: structlog.typing.FilteringBoundLogger, hung_up: list[int]
+) -> None:
     """Everything from the first socket to the last."""
     node = Node(opened, log)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(node.on_loop_exception)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop_soon)
+    loop.add_signal_handler(signal.SIGHUP, node.reload_soon)
+    if hung_up:
+        node.reload_soon()
     async with AsyncExitStack() as closing:
         await node.start(closing)
         gc.collect()
@@ -129,6 +140,7 @@ class Node:
         self._opened = opened
         self._log = log
         self._told = asyncio.Event()
+        self._hung_up = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._started_at = time.monotonic()
         self._hsm_told: bool | None = None
@@ -166,14 +178,19 @@ class Node:
             log=log,
             fatal=self._end,
         )
+        put_pair(self._links.contexts, opened.running.pair.cert_pem, opened.running.pair.key_pem)
+        self._reloader = Reloader(
+            opened.path, opened.running, opened.cluster, opened.entry, self._use, log
+        )
         self._measure(opened)
         self._book = Book(opened.cluster, opened.config.cluster_file, self._adopt)
 
     def _measure(self, opened: Opened) -> None:
-        metrics, config = self._assembly.metrics, opened.config
+        metrics = self._assembly.metrics
         metrics.watch(HsmCollector(lambda: opened.hsm.stats))
         metrics.watch(LinkCollector(self._links.report))
-        metrics.watch(CertificateCollector({"node": config.tls_cert, "authority": config.tls_ca}))
+        metrics.watch(CertificateCollector(lambda: self._reloader.running.pair.held))
+        metrics.configuration_refused.set_function(lambda: bool(self._reloader.failed))
 
     def _end(self, line: str) -> None:
         """What ends a node names the node in its next step."""
@@ -184,6 +201,14 @@ class Node:
         self._log.info("cluster file", revision=cluster.revision)
         self._runtime.adopt(cluster)
         self._assembly.api.adopt(cluster)
+
+    def _use(self, plan: Plan) -> None:
+        """Put a reload to work: the pair first, which alone may fail, then what cannot."""
+        pair, config = plan.outcome.pair, plan.outcome.loaded.config
+        contexts = [*self._links.contexts, self._opened.client_tls, self._opened.admin_tls]
+        put_pair(contexts, pair.cert_pem, pair.key_pem)
+        logs.threshold.set(config.log_level)
+        self._assembly.api.retune(config.limits, config.tenants)
 
     def _make_host(self, ports: Ports) -> VaultHost:
         return Host(self._opened.shape, self._opened.state, ports)
@@ -207,7 +232,7 @@ class Node:
         opened, assembly = self._opened, self._assembly
         closing.callback(assembly.witness.close)
         ops = Ops(assembly.health, assembly.metrics, lambda: True)
-        admin = Admin(self._book, self._reporter(), self._steering())
+        admin = Admin(self._book, self._reporter(), self._steering(), self._reloader)
         await self._listen(closing, "ops", ops.serve, None)
         await self._listen_to_peers(closing)
         self._runtime.start()
@@ -220,6 +245,8 @@ class Node:
         await self._listen(closing, "client", assembly.api.serve, opened.client_tls)
         watch = self._loop.create_task(self._watch())
         closing.callback(watch.cancel)
+        reloads = self._loop.create_task(self._reload_when_told())
+        closing.callback(reloads.cancel)
         self._log.info(
             "started",
             seat=opened.entry.seat,
@@ -231,10 +258,9 @@ class Node:
     def _reporter(self) -> Reporter:
         return Reporter(
             self._book,
-            self._opened.config,
+            self._reloader,
             self._assembly.health,
             self._timings,
-            self._opened.certificates,
             version=__version__,
             uptime_s=lambda: time.monotonic() - self._started_at,
             links=self._links.report,
@@ -316,6 +342,17 @@ class Node:
     def stop_soon(self) -> None:
         """Begin the end, from a signal: drain, then stop."""
         self._told.set()
+
+    def reload_soon(self) -> None:
+        """Read the configuration again, from a signal; several before it is done are one."""
+        self._hung_up.set()
+
+    async def _reload_when_told(self) -> None:
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            with suppress(ConfigError):  # logged, an alarm, and in the status
+                await self._reloader.reload("SIGHUP")
 
     def _watchdog(self) -> None:
         """Whatever hangs on the way out is left behind: what was acknowledged is durable (I4)."""

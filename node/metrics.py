@@ -187,6 +187,9 @@ class Metrics:
         self._room = gauge(
             "disk_room", "1 for what the disk has left: enough, short or full.", "room"
         )
+        self.configuration_refused = gauge(
+            "configuration_refused", "1 when the last reload was refused: the old one is in use."
+        )
         self._slow = gauge("disk_slow", "1 while a batch takes over 2 s, and for 10 s after.")
 
     def _time_the_disk(self) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, get_args
 
-from cryptography import x509
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -16,13 +14,13 @@ from prometheus_client.registry import Collector
 from hsm.requests import Operation, OperationStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.core import Metric
 
     from cluster.links import LinkReport
     from hsm.requests import HsmStats
+    from node.certificates_left import Held
 
 OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
@@ -106,33 +104,26 @@ class LinkCollector(Collector):
 
 
 class CertificateCollector(Collector):
-    """When the certificates in the node's files end; read again when a file has changed."""
+    """When the certificates in use end."""
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self._files = files
-        self._known: dict[str, tuple[tuple[int, int], float]] = {}
+    def __init__(self, held: Callable[[], Iterable[Held]]) -> None:
+        self._held = held
 
     def describe(self) -> list[Metric]:
         """Nothing ahead of time."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """One gauge; a file that cannot be read keeps the value that it had."""
+        """One gauge; of several authorities the first to end."""
         family = GaugeMetricFamily(
             "quorumvault_tls_not_after_timestamp_seconds",
-            "When the certificate in the file ends, as Unix time.",
+            "When the certificate in use ends, as Unix time.",
             labels=["certificate"],
         )
-        for name, path in self._files.items():
-            with suppress(OSError, ValueError):
-                self._look(name, path)
-            if name in self._known:
-                family.add_metric([name], self._known[name][1])
+        ends: dict[str, float] = {}
+        for each in self._held():
+            when = each.not_after.timestamp()
+            ends[each.name] = min(when, ends.get(each.name, when))
+        for name, when in ends.items():
+            family.add_metric([name], when)
         yield family
-
-    def _look(self, name: str, path: Path) -> None:
-        stat = path.stat()
-        version = (stat.st_mtime_ns, stat.st_size)
-        if name not in self._known or self._known[name][0] != version:
-            certificate = x509.load_pem_x509_certificate(path.read_bytes())
-            self._known[name] = version, certificate.not_valid_after_utc.timestamp()

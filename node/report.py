@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from cluster.links import LinkReport
     from node.book import Book
-    from node.certificates_left import Held
-    from node.config import NodeConfig
     from node.health import Health
+    from node.reload import Reloader
     from node.timings import Timings
 
 MAX_ERROR: Final = 200
@@ -127,6 +126,8 @@ class StatusReport(Struct, frozen=True):
     limits: LimitsReport
     room: str
     """Disk space: enough, short or full."""
+    failed_reload: str = ""
+    """Why the last reload was refused; empty when it was not, or there was none."""
 
 
 class Reporter:
@@ -135,21 +136,19 @@ class Reporter:
     def __init__(
         self,
         book: Book,
-        config: NodeConfig,
+        reloader: Reloader,
         health: Health,
         timings: Timings,
-        certificates: Sequence[Held],
         *,
         version: str,
         uptime_s: Callable[[], float],
         links: Callable[[], Sequence[LinkReport]],
     ) -> None:
         self._book = book
-        self._entry = book.current.node(config.node_id)
-        self._config = config
+        self._entry = book.current.node(reloader.running.loaded.config.node_id)
+        self._reloader = reloader
         self._health = health
         self._timings = timings
-        self._certificates = certificates
         self._version = version
         self._uptime_s = uptime_s
         self._links = links
@@ -157,7 +156,8 @@ class Reporter:
     def report(self) -> StatusReport:
         """Everything that an operator may see of this node."""
         picture, checks = self._health.look_again()
-        status, space, limits = picture.status, picture.space, self._config.limits
+        status, space, running = picture.status, picture.space, self._reloader.running
+        config, limits = running.loaded.config, running.loaded.config.limits
         places = {entry.id: entry.dc for entry in self._book.current.nodes}
         errors = {link.peer: link.last_error for link in self._links()}
         return StatusReport(
@@ -208,14 +208,15 @@ class Reporter:
             ],
             hash_agreement="agrees" if status.hash_agreement else "differs",
             space=SpaceReport(space.map_used, space.map_total, space.disk_free, space.disk_total),
-            alarms=list(status.alarms),
+            alarms=[*status.alarms, *self._reloader.alarms],
             uptime_s=round(self._uptime_s(), 1),
-            certificates=certificates_left.lines(self._certificates, dt.datetime.now(dt.UTC)),
+            certificates=certificates_left.lines(running.pair.held, dt.datetime.now(dt.UTC)),
             fsync_p99_ms=self._timings.fsync_p99_ms(),
             loop_lag_ms=self._timings.loop_lag_ms(),
-            log_level=self._config.log_level,
+            log_level=config.log_level,
             limits=LimitsReport(
                 limits.concurrent_requests, limits.account_per_minute, limits.body_bytes
             ),
             room=status.room.value,
+            failed_reload=self._reloader.failed,
         )

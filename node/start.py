@@ -13,17 +13,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from cluster import cluster_file
 from cluster.api import Shape
 from cluster.boot import BootRefused, BootState, boot
 from cluster.certificates import (
     CertificateError,
-    NodeIdentity,
     TlsFiles,
-    peer_identity,
+    put_pair,
     server_context,
 )
 from cluster.datadir import DataDir, DataDirError, DataDirForeignError, DataDirInUseError
@@ -37,8 +33,8 @@ from cluster.store_format import (
 )
 from hsm import Hsm, HsmError, HsmSettings, Pin
 from hsm.errors import KeyMismatch
-from node import config as configuration
-from node.certificates_left import Held, held
+from node import pair as pairs
+from node import reload
 from node.config import ConfigError
 from node.waiting import ToldToStop, until_room
 
@@ -49,6 +45,7 @@ if TYPE_CHECKING:
 
     from cluster.cluster_file import ClusterFile, NodeEntry
     from node.config import NodeConfig
+    from node.reload_plan import Running
 
 EXIT_OK: Final = 0
 EXIT_UNEXPECTED: Final = 1
@@ -73,12 +70,13 @@ class StartRefused(Exception):  # noqa: N818 - it says what happened, and the pr
 class Opened:
     """Everything that is open; `closing` closes it in reverse order."""
 
+    path: Path
     config: NodeConfig
+    running: Running
     cluster: ClusterFile
     entry: NodeEntry
     shape: Shape
     tls: TlsFiles
-    certificates: tuple[Held, ...]
     client_tls: ssl.SSLContext
     admin_tls: ssl.SSLContext
     sockets: Mapping[str, socket.socket]
@@ -102,16 +100,17 @@ def open_node(path: Path, say: Callable[[str], None] = lambda _: None) -> Opened
     """
     with ExitStack() as undo:
         try:
-            config = configuration.load(path)
+            running = reload.read(path)
+            config = running.loaded.config
             cluster = cluster_file.load(config.cluster_file)
             if (replaced := cluster.retirement(config.node_id)) is not None:
                 raise StartRefused(replaced, EXIT_CONFLICT)
             entry = cluster.node(config.node_id)
             tls = TlsFiles(config.tls_ca, config.tls_cert, config.tls_key)
-            _check_certificate(config.tls_cert, cluster, entry)
-            certificates = held(config.tls_cert, config.tls_ca)
+            pairs.check_holder(running.pair, cluster, entry)
             client_tls = server_context(tls, require_client=False)
             admin_tls = server_context(tls, require_client=True)
+            put_pair([client_tls, admin_tls], running.pair.cert_pem, running.pair.key_pem)
             settings = HsmSettings(
                 config.hsm_module, config.hsm_token_label, _pin(config.hsm_pin_file)
             )
@@ -137,12 +136,13 @@ def open_node(path: Path, say: Callable[[str], None] = lambda _: None) -> Opened
             line = for_node(str(error), config.node_id)
             raise StartRefused(line, EXIT_UNEXPECTED) from error
         return Opened(
+            path=path,
             config=config,
+            running=running,
             cluster=cluster,
             entry=entry,
             shape=shape,
             tls=tls,
-            certificates=certificates,
             client_tls=client_tls,
             admin_tls=admin_tls,
             sockets=sockets,
@@ -151,25 +151,6 @@ def open_node(path: Path, say: Callable[[str], None] = lambda _: None) -> Opened
             store=store,
             state=state,
             closing=undo.pop_all(),
-        )
-
-
-def _check_certificate(path: Path, cluster: ClusterFile, entry: NodeEntry) -> None:
-    """Peers would refuse another node's certificate, again and again, and only they would know."""
-    try:
-        der = x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
-    except OSError as error:
-        raise ConfigError(
-            f"tls.cert_file {path} cannot be read ({error.strerror}); correct the path"
-        ) from None
-    except ValueError:
-        raise ConfigError(f"tls.cert_file {path} is not a certificate in PEM") from None
-    identity = peer_identity(der, cluster.cluster_id)
-    if identity != NodeIdentity(entry.id):
-        named = f"node {identity.node_id}" if isinstance(identity, NodeIdentity) else "an operator"
-        raise ConfigError(
-            f"tls.cert_file {path} is of {named}, and this is node {entry.id}: "
-            f"take the files of nodes/{entry.id}"
         )
 
 

@@ -55,6 +55,13 @@ class Caller:
     record_id: bytes = field(repr=False)
 
 
+def _by_issuer(tenants: Sequence[Tenant]) -> dict[str, list[Tenant]]:
+    found: dict[str, list[Tenant]] = {}
+    for tenant in tenants:
+        found.setdefault(tenant.iss, []).append(tenant)
+    return found
+
+
 def _refused(claim: str, cause: str) -> Problem:
     return Problem(Code.TOKEN, f"{claim}: {cause}; get a new token from the account's service")
 
@@ -77,13 +84,16 @@ class Tokens:
         record_id: Callable[[str, str], bytes],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._tenants: dict[str, list[Tenant]] = {}
-        for tenant in tenants:
-            self._tenants.setdefault(tenant.iss, []).append(tenant)
+        self._tenants = _by_issuer(tenants)
         self._audience = audience
         self._record_id = record_id
         self._clock = clock
         self._remembered: OrderedDict[bytes, Caller] = OrderedDict()
+
+    def adopt(self, tenants: Sequence[Tenant]) -> None:
+        """Trust these keys from now on; a token that another one signed counts no more."""
+        self._tenants = _by_issuer(tenants)
+        self._remembered.clear()
 
     def caller(self, authorization: str | None, allowed: frozenset[Scope]) -> Caller:
         """The caller of a request that needs one of the `allowed` scopes.

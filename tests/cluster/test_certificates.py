@@ -26,7 +26,7 @@ from cluster.certificates import (
     node_uri,
     operator_uri,
     peer_identity,
-    reload_chain,
+    put_pair,
     server_context,
 )
 
@@ -262,11 +262,10 @@ async def test_a_renewed_certificate_is_served_without_restart(
     client = client_context(paths.ca)
     uri = node_uri(CLUSTER, 1)
     renewed = issue(authority, uri=uri, hosts=["new.test"], days=1, server=True, client=True)
-    new = files(tmp_path / "b", authority, renewed)
-    reload_chain(server, new.cert, new.key)
+    put_pair([server], renewed.cert_pem, renewed.key_pem)
     assert await greeting(server, client, "new.test") == "TLSv1.3"
     with pytest.raises(CertificateError, match="do not load together"):
-        reload_chain(server, new.cert, paths.key)
+        put_pair([server], renewed.cert_pem, paths.key.read_bytes())
     assert await greeting(server, client, "new.test") == "TLSv1.3"
 
 

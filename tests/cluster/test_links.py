@@ -19,7 +19,13 @@ from aiohttp import WSMsgType
 from link_mesh import CLUSTER_ID, LinkNode, Mesh, write_tls
 from yarl import URL
 
-from cluster.certificates import client_context, create_authority, node_uri, operator_uri
+from cluster.certificates import (
+    client_context,
+    create_authority,
+    node_uri,
+    operator_uri,
+    put_pair,
+)
 from cluster.cluster_file import save
 from cluster.limits import MAX_FRAME_BYTES, MIB
 from cluster.link_out import DEAD_AFTER_S, OutgoingLink
@@ -177,8 +183,8 @@ async def test_renewed_certificates_are_used_for_new_links(
     mesh: Mesh, pair: tuple[LinkNode, LinkNode]
 ) -> None:
     one, two = pair
-    write_tls(mesh.root / "tls1", mesh.authority, node_uri(CLUSTER_ID, 1))
-    one.links.reload_certificates()
+    tls = write_tls(mesh.root / "tls1", mesh.authority, node_uri(CLUSTER_ID, 1))
+    put_pair(one.links.contexts, tls.cert.read_bytes(), tls.key.read_bytes())
     one.links.cut(2, "use the new certificate")
     await one.heard.until(lambda: one.heard.up == [2, 2])
     await two.heard.until(lambda: two.heard.up == [1, 1])

@@ -6,10 +6,10 @@ import datetime as dt
 from uuid import UUID
 
 import pytest
+from cryptography import x509
 
 from cluster.certificates import create_authority, issue, node_uri
 from node.certificates_left import held, lines
-from node.config import ConfigError
 from node.timings import BATCHES, LAG_S, Timings
 
 VAULT = UUID(int=7)
@@ -69,18 +69,17 @@ def test_the_worst_stall_is_told_for_ten_seconds_and_no_longer():
 
 
 @pytest.fixture
-def files(tmp_path):
+def certificates():
     authority = create_authority("table")
     issued = issue(
         authority, uri=node_uri(VAULT, 3), hosts=["127.0.0.1"], days=30, server=True, client=True
     )
-    (tmp_path / "ca.pem").write_bytes(authority.cert_pem)
-    (tmp_path / "cert.pem").write_bytes(issued.cert_pem)
-    return tmp_path / "cert.pem", tmp_path / "ca.pem"
+    own, root = map(x509.load_pem_x509_certificate, (issued.cert_pem, authority.cert_pem))
+    return held(own, [root])
 
 
-def test_a_certificate_says_whose_it_is_and_how_long_it_is_good(files):
-    own, authority = certificates = held(*files)
+def test_a_certificate_says_whose_it_is_and_how_long_it_is_good(certificates):
+    own, authority = certificates
     node_line, authority_line = lines(certificates, dt.datetime.now(dt.UTC))
     assert (node_line.name, authority_line.name) == ("node", "authority")
     assert node_line.days_left in (29, 30)
@@ -92,14 +91,3 @@ def test_a_certificate_says_whose_it_is_and_how_long_it_is_good(files):
     for at, left in ((own.not_after - hour, 0), (own.not_after + hour, -1)):
         assert lines([own], at)[0].days_left == left
     assert lines([authority], authority.not_after)[0].days_left == 0
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [(lambda path: path.unlink(), "cannot be read"), (lambda path: path.write_text("x"), "in PEM")],
-)
-@pytest.mark.parametrize(("which", "key"), [(0, "tls.cert_file"), (1, "tls.ca_file")])
-def test_a_file_that_is_none_is_named_with_its_key(files, damage, words, which, key):
-    damage(files[which])
-    with pytest.raises(ConfigError, match=f"{key} .*{words}"):
-        held(*files)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.system
 
-POSTS = ["drain", "undrain", "leader/transfer", "leader/balance"]
+POSTS = ["drain", "undrain", "leader/transfer", "leader/balance", "reload"]
 
 
 class Desk:
