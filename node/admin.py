@@ -28,11 +28,13 @@ from cluster.handover import (
 )
 from node.book import Conflict
 from node.config import ConfigError
+from node.events import BadQuery, query_of
 from node.problems import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX
 from node.steering import OnItsWayOut
 
 if TYPE_CHECKING:
     from node.book import Book
+    from node.events import Events
     from node.reload import Reloader
     from node.report import Reporter
     from node.steering import Steering
@@ -42,7 +44,7 @@ BODY_S: Final = 10.0
 MAX_CALL_BYTES: Final = 1024
 """The body of any other call has some 30."""
 CALLS: Final = (
-    "GET /v1/status, POST /v1/drain, POST /v1/undrain, POST /v1/leader/transfer, "
+    "GET /v1/status, GET /v1/events, POST /v1/drain, POST /v1/undrain, POST /v1/leader/transfer, "
     "POST /v1/leader/balance, GET /v1/cluster, PUT /v1/cluster, GET /v1/config, POST /v1/reload"
 )
 
@@ -59,13 +61,19 @@ class Admin:
     """Handlers of the admin listener."""
 
     def __init__(
-        self, book: Book, reporter: Reporter, steering: Steering, reloader: Reloader
+        self,
+        book: Book,
+        reporter: Reporter,
+        steering: Steering,
+        reloader: Reloader,
+        events: Events,
     ) -> None:
         self._book = book
         self._cluster_id = book.current.cluster_id
         self._reporter = reporter
         self._steering = steering
         self._reloader = reloader
+        self._events = events
 
     async def serve(self, request: web.BaseRequest) -> web.Response:
         """Answer one request of an operator."""
@@ -73,11 +81,8 @@ class Admin:
         if operator is None:
             return _problem(403, "forbidden", "an operator's certificate, please")
         match request.method, request.path:
-            case "GET", "/v1/status":
-                return web.Response(
-                    body=msgspec.json.encode(self._reporter.report()),
-                    content_type="application/json",
-                )
+            case "GET", path:
+                return self._show(path, request)
             case "POST", "/v1/drain":
                 leads = self._steering.drain(operator)
                 return _json(200, {"draining": True, "leads": leads})
@@ -88,16 +93,31 @@ class Admin:
             case "POST", "/v1/leader/balance":
                 asked = [int(shard) for shard in self._steering.balance(operator)]
                 return _json(200, {"asked": asked})
-            case "GET", "/v1/cluster":
-                return web.Response(
-                    body=encode(self._book.current), content_type="application/json"
-                )
             case "PUT", "/v1/cluster":
                 return await self._put_cluster(request)
-            case ("GET", "/v1/config") | ("POST", "/v1/reload"):
-                return await self._configuration(request.method, operator)
+            case "POST", "/v1/reload":
+                return await self._reload(operator)
             case _:
-                return _problem(404, "not-found", f"the calls are {CALLS}")
+                return _unknown()
+
+    def _show(self, path: str, request: web.BaseRequest) -> web.Response:
+        """What only reads."""
+        match path:
+            case "/v1/status":
+                body = msgspec.json.encode(self._reporter.report())
+            case "/v1/events":
+                try:
+                    query = query_of(list(request.query.items()))
+                except BadQuery as bad:
+                    return _problem(400, "malformed", str(bad))
+                body = msgspec.json.encode(self._events.page(query))
+            case "/v1/cluster":
+                body = encode(self._book.current)
+            case "/v1/config":
+                body = msgspec.json.encode({"settings": self._reloader.running.loaded.settings})
+            case _:
+                return _unknown()
+        return web.Response(body=body, content_type="application/json")
 
     def _undrain(self, operator: str) -> web.Response:
         try:
@@ -117,10 +137,7 @@ class Admin:
         result = await self._steering.transfer(operator, wish.shard, wish.to)
         return _transferred(wish, result)
 
-    async def _configuration(self, method: str, operator: str) -> web.Response:
-        if method == "GET":
-            settings = {"settings": self._reloader.running.loaded.settings}
-            return web.Response(body=msgspec.json.encode(settings), content_type="application/json")
+    async def _reload(self, operator: str) -> web.Response:
         try:
             done = await self._reloader.reload(operator)
         except ConfigError as error:
@@ -163,6 +180,10 @@ class Admin:
         except CertificateError:
             return None
         return identity.name if isinstance(identity, OperatorIdentity) else None
+
+
+def _unknown() -> web.Response:
+    return _problem(404, "not-found", f"the calls are {CALLS}")
 
 
 def _transferred(wish: Transfer, result: TransferResult) -> web.Response:

@@ -33,6 +33,11 @@ from node.admin import Admin
 from node.assembly import Assembly, WrongVaultKey, assemble
 from node.book import Book
 from node.config import ConfigError
+from node.console_http import Inside
+from node.console_state import Surveyor, View
+from node.console_stream import Streams
+from node.counts import counts
+from node.events import Events
 from node.hardening import harden
 from node.metrics_parts import CertificateCollector, HsmCollector, LinkCollector
 from node.ops import Ops
@@ -48,6 +53,7 @@ from node.start import (
 )
 from node.steering import Steering
 from node.timings import Timings
+from node.transitions import Sight, transitions
 
 if TYPE_CHECKING:
     import ssl
@@ -145,6 +151,8 @@ class Node:
         self._started_at = time.monotonic()
         self._hsm_told: bool | None = None
         self._timings = Timings()
+        self._events = Events(log)
+        self._streams = Streams(self._events)
         files = SnapshotDirectory(opened.directory.snapshots)
         self._links = Links(
             opened.cluster,
@@ -184,6 +192,7 @@ class Node:
         )
         self._measure(opened)
         self._book = Book(opened.cluster, opened.config.cluster_file, self._adopt)
+        self._reports = self._reporter()
 
     def _measure(self, opened: Opened) -> None:
         metrics = self._assembly.metrics
@@ -198,7 +207,8 @@ class Node:
 
     def _adopt(self, cluster: ClusterFile) -> None:
         """Follow a newer cluster file; it is on disk already."""
-        self._log.info("cluster file", revision=cluster.revision)
+        text = f"revision {cluster.revision} of the cluster file is followed"
+        self._events.tell("cluster-file", text, revision=cluster.revision)
         self._runtime.adopt(cluster)
         self._assembly.api.adopt(cluster)
 
@@ -231,9 +241,8 @@ class Node:
         """Open the listeners and start the host; `closing` undoes it."""
         opened, assembly = self._opened, self._assembly
         closing.callback(assembly.witness.close)
-        ops = Ops(assembly.health, assembly.metrics, lambda: True)
-        admin = Admin(self._book, self._reporter(), self._steering(), self._reloader)
-        await self._listen(closing, "ops", ops.serve, None)
+        admin = Admin(self._book, self._reports, self._steering(), self._reloader, self._events)
+        await self._listen(closing, "ops", self._inside(closing).serve, None)
         await self._listen_to_peers(closing)
         self._runtime.start()
         closing.push_async_callback(self._runtime.stop)
@@ -247,12 +256,27 @@ class Node:
         closing.callback(watch.cancel)
         reloads = self._loop.create_task(self._reload_when_told())
         closing.callback(reloads.cancel)
-        self._log.info(
+        self._events.tell(
             "started",
+            f"version {__version__} in {opened.entry.dc}",
             seat=opened.entry.seat,
             dc=opened.entry.dc,
             client=opened.entry.client,
             version=__version__,
+        )
+
+    def _inside(self, closing: AsyncExitStack) -> Inside:
+        """The ops listener."""
+        ops = Ops(self._assembly.health, self._assembly.metrics, lambda: True)
+        surveyor = Surveyor(self._book, self._opened.entry.id, self._view)
+        closing.push_async_callback(surveyor.close)
+        return Inside(ops, surveyor, self._view, self._streams)
+
+    def _view(self) -> View:
+        return View(
+            self._reports.report(),
+            counts(self._assembly.metrics, self._runtime.host.status()),
+            self._opened.cluster.name,
         )
 
     def _reporter(self) -> Reporter:
@@ -264,6 +288,7 @@ class Node:
             version=__version__,
             uptime_s=lambda: time.monotonic() - self._started_at,
             links=self._links.report,
+            events=lambda: self._events.newest,
         )
 
     def _steering(self) -> Steering:
@@ -272,7 +297,7 @@ class Node:
             self._assembly.gate,
             self._runtime.transfer,
             self._told.is_set,
-            self._log,
+            self._events,
         )
 
     async def _listen(
@@ -313,22 +338,26 @@ class Node:
         healthy = self._opened.hsm.healthy
         if healthy is self._hsm_told:
             return
-        self._hsm_told = healthy
         if not healthy:
-            self._log.warning("hsm away", reason=self._opened.hsm.reason)
+            self._events.tell("hsm-away", f"HSM away: {self._opened.hsm.reason}", level="warning")
+        elif self._hsm_told is not None:
+            self._events.tell("hsm-back", "the HSM works again")
+        self._hsm_told = healthy
         self._runtime.host.set_hsm(working=healthy)
         self._runtime.wake()
 
     async def _watch(self) -> None:
-        """Look at the node's health and log when it turns."""
-        was_ready: bool | None = None
+        """Look at the node once a second, and tell what has changed."""
+        before: Sight | None = None
         while True:
             self._look_at_hsm()  # its thread cannot tell that it hangs
-            _, checks = self._assembly.health.look()
-            failing = {check.name: check.detail for check in checks if not check.ok}
-            if was_ready is not (not failing):
-                was_ready = not failing
-                self._log.info("ready" if was_ready else "not ready", checks=failing)
+            picture, checks = self._assembly.health.look()
+            alarms = (*picture.status.alarms, *self._reloader.alarms)
+            now = Sight(picture.status, checks, self._links.report(), alarms)
+            for kind, text, level, shard, peer in transitions(before, now):
+                self._events.tell(kind, text, level=level, shard=shard, peer=peer)
+            self._events.settle()
+            before = now
             await asyncio.sleep(WATCH_S)
 
     def on_loop_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -372,7 +401,9 @@ class Node:
         assembly = self._assembly
         assembly.gate.draining = True
         self._watchdog()
-        self._log.info("draining", requests=assembly.slots.taken)
+        self._streams.close()
+        text = f"told to stop; {assembly.slots.taken} requests under way"
+        self._events.tell("drain", text, requests=assembly.slots.taken)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._opened.config.drain_s):
                 await assembly.slots.until_idle()

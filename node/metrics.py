@@ -28,9 +28,10 @@ from node.health import checks
 from node.share_messages import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client.registry import Collector
+    from prometheus_client.samples import Sample
 
     from cluster.api import ProposalResult
     from node.health import Check, Picture
@@ -127,6 +128,7 @@ class Metrics:
             ("outcome",),
             registry=self.registry,
         )
+        self._charged = charges
         self._charges = {outcome: charges.labels(str(outcome)) for outcome in CHARGE_OUTCOMES}
         evaluations = Counter(
             "quorumvault_evaluations",
@@ -276,6 +278,18 @@ class Metrics:
         self._slow.set(status.slow_disk)
         self.in_flight.set(in_flight)
 
+    def answered(self) -> dict[str, int]:
+        """Client requests finished so far, by problem code ("ok": none)."""
+        found: dict[str, int] = {}
+        for sample in _samples(self._requests):
+            code = sample.labels["code"]
+            found[code] = found.get(code, 0) + int(sample.value)
+        return found
+
+    def charged(self) -> int:
+        """Outcomes of charges proposed here so far."""
+        return sum(int(sample.value) for sample in _samples(self._charged))
+
     def watch(self, collector: Collector) -> None:
         """Ask this collector too at each scrape."""
         self.registry.register(collector)
@@ -283,3 +297,8 @@ class Metrics:
     def render(self) -> bytes:
         """The text exposition format."""
         return generate_latest(self.registry)
+
+
+def _samples(counter: Counter) -> Iterator[Sample]:
+    for family in counter.collect():
+        yield from (sample for sample in family.samples if sample.name.endswith("_total"))

@@ -128,6 +128,8 @@ class StatusReport(Struct, frozen=True):
     """Disk space: enough, short or full."""
     failed_reload: str = ""
     """Why the last reload was refused; empty when it was not, or there was none."""
+    events: int = 0
+    """Sequence number of the newest event (GET /v1/events)."""
 
 
 class Reporter:
@@ -143,6 +145,7 @@ class Reporter:
         version: str,
         uptime_s: Callable[[], float],
         links: Callable[[], Sequence[LinkReport]],
+        events: Callable[[], int],
     ) -> None:
         self._book = book
         self._entry = book.current.node(reloader.running.loaded.config.node_id)
@@ -152,6 +155,7 @@ class Reporter:
         self._version = version
         self._uptime_s = uptime_s
         self._links = links
+        self._events = events
 
     def report(self) -> StatusReport:
         """Everything that an operator may see of this node."""
@@ -219,4 +223,5 @@ class Reporter:
             ),
             room=status.room.value,
             failed_reload=self._reloader.failed,
+            events=self._events(),
         )

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cluster.handover import HandedOver
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    import structlog
 
     from cluster.api import VaultHost
     from cluster.handover import TransferResult
     from cluster.types import ShardId
+    from node.events import Events
     from node.gate import Gate
 
 
@@ -33,18 +34,18 @@ class Steering:
         gate: Gate,
         ask: Callable[[int, int], Awaitable[TransferResult]],
         leaving: Callable[[], bool],
-        log: structlog.typing.FilteringBoundLogger,
+        events: Events,
     ) -> None:
         self._host = host
         self._gate = gate
         self._ask = ask
         self._leaving = leaving
-        self._log = log
+        self._events = events
 
     def drain(self, operator: str) -> int:
         """Take no requests and hand every shard over; how many it leads still."""
         if not self._gate.drained:
-            self._log.info("drained", operator=operator)
+            self._events.tell("drain", f"drained by operator {operator}")
         self._gate.drained = True
         self._host.set_drained(drained=True)
         return sum(group.role == "leader" for group in self._host.status().groups)
@@ -59,20 +60,24 @@ class Steering:
         if self._leaving():
             raise OnItsWayOut("this node was told to stop; start it again when it has")
         if self._gate.drained:
-            self._log.info("undrained", operator=operator)
+            self._events.tell("undrain", f"undrained by operator {operator}")
         self._gate.drained = False
         self._host.set_drained(drained=False)
 
     async def transfer(self, operator: str, shard: int, to: int) -> TransferResult:
         """Have node `to` lead the shard; answered within 5 s."""
         result = await self._ask(shard, to)
-        self._log.info(
-            "transfer", operator=operator, shard=shard, to=to, result=type(result).__name__
-        )
+        came = isinstance(result, HandedOver)
+        what = "leads" if came else f"was asked to lead and does not ({type(result).__name__})"
+        self._events.tell(
+            "transfer", f"for operator {operator} node {to} {what}",
+            level="info" if came else "warning", shard=shard,
+        )  # fmt: skip
         return result
 
     def balance(self, operator: str) -> list[ShardId]:
         """Ask the preferred seat of each shard led here; the shards asked for."""
         asked = self._host.balance()
-        self._log.info("balance", operator=operator, asked=len(asked))
+        text = f"for operator {operator} preferred seats were asked to lead {len(asked)} shards"
+        self._events.tell("transfer", text)
         return asked

@@ -181,7 +181,7 @@ async def listener(desk: Desk, tmp_path: Path) -> AsyncIterator[Listener]:
         (tmp_path / who).mkdir(exist_ok=True)
         (tmp_path / who / "cert.pem").write_bytes(issued.cert_pem)
         (tmp_path / who / "key.pem").write_bytes(issued.key_pem)
-    admin = Admin(desk.book, reporter=None, steering=None)
+    admin = Admin(desk.book, reporter=None, steering=None, reloader=None, events=None)
     files = TlsFiles(
         tmp_path / "ca.pem", tmp_path / "node" / "cert.pem", tmp_path / "node" / "key.pem"
     )

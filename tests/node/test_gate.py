@@ -10,6 +10,7 @@ import pytest
 
 from chaos.sim import World as SimWorld
 from cluster.room import Space
+from node.events import Events
 from node.gate import Gate
 from node.health import Picture, checks
 from node.problems import Code, Problem
@@ -48,8 +49,8 @@ async def test_a_drained_node_is_not_ready_and_names_what_it_leads_still(world):
 
 
 def steering(sim, node, *, leaving):
-    log = SimpleNamespace(info=lambda *_args, **_facts: None)
-    return Steering(sim.nodes[node].host, Gate(), None, lambda: leaving, log)
+    log = SimpleNamespace(log=lambda *_args, **_facts: None)
+    return Steering(sim.nodes[node].host, Gate(), None, lambda: leaving, Events(log))
 
 
 def test_drain_says_how_much_is_led_still_until_nothing_is():
