@@ -20,6 +20,7 @@ from quorumvault.cli import (
     demo,
     doctor,
     hsm,
+    leader,
     member,
     node,
     probe,
@@ -37,7 +38,8 @@ app = typer.Typer(
 )
 app.add_typer(cluster.app, name="cluster", help="Create a cluster; see how it is.")
 app.add_typer(member.app, name="member", help="Replace a node that is lost for good.")
-app.add_typer(node.app, name="node", help="Run one vault node.")
+app.add_typer(node.app, name="node", help="Run one vault node; drain it, have it reload.")
+app.add_typer(leader.app, name="leader", help="Hand shards to a node; spread them.")
 app.add_typer(hsm.app, name="hsm", help="Initialise and provision a data center's HSM.")
 app.add_typer(config.app, name="config", help="Check a node's configuration; show it.")
 app.add_typer(certs.app, name="certs", help="Issue and show certificates.")

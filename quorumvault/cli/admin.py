@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REQUEST_TIMEOUT_S: Final = 3.0
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+MAX_REASON: Final = 400
+"""Characters of a node's words that are shown."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Refused:
 
     status: int
     reason: str
+    code: str = ""
+    leader: int = 0
+    """Of `not-leader`: who does lead; 0: nobody is known."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,31 @@ class Access:
             context,
         )
 
+    def call(
+        self,
+        node: str,
+        method: str,
+        path: str,
+        data: bytes | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> dict[str, Any] | Refused | Unreachable:
+        """One call of the admin listener of a node that `urls` has."""
+        return self._call(f"{self.urls[node]}{path}", method, data, timeout_s)
+
+    def _opener(self) -> urllib.request.OpenerDirector:
+        """The nodes' own addresses and no others: no proxy, no redirect."""
+        return urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=self.context),
+            _NoRedirect(),
+        )
+
     def _call(
-        self, url: str, method: str, data: bytes | None = None
+        self,
+        url: str,
+        method: str,
+        data: bytes | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> dict[str, Any] | Refused | Unreachable:
         if not url.startswith("https://"):
             return Unreachable(f"{url}: admin URLs are https")
@@ -117,15 +145,15 @@ class Access:
             url, method=method, data=data
         )
         try:
-            with urllib.request.urlopen(  # noqa: S310 - https only, checked above
-                request, timeout=REQUEST_TIMEOUT_S, context=self.context
-            ) as answer:
+            with self._opener().open(request, timeout=timeout_s) as answer:
                 body = answer.read(MAX_ANSWER_BYTES)
             parsed = json.loads(body)
         except urllib.error.HTTPError as error:
-            return Refused(error.code, _detail(error))
+            return _refused(error)
         except urllib.error.URLError as error:
-            return Unreachable(str(error.reason))
+            cause = error.reason
+            plain = cause.strerror if isinstance(cause, OSError) else None
+            return Unreachable(str(plain or cause))
         except (OSError, ValueError, RecursionError) as error:
             return Unreachable(str(error) or type(error).__name__)
         return parsed if isinstance(parsed, dict) else Unreachable("the answer is not an object")
@@ -176,30 +204,31 @@ class Access:
         """Give a node a cluster file."""
         return self._call(f"{self.urls[node]}/v1/cluster", "PUT", data)
 
-    def drain(self, node: str) -> None:
-        """Ask one node to drain.
 
-        Raises:
-            Failure: no such node, or it does not answer.
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A node answers for itself: a redirect is a refusal."""
 
-        """
-        if node not in self.urls:
-            raise Failure(
-                f"no node {node!r} in this cluster; it has {', '.join(self.urls)}", Exit.NOT_FOUND
-            )
-        answer = self._call(f"{self.urls[node]}/v1/drain", "POST")
-        if not isinstance(answer, dict):
-            raise Failure(
-                f"node {node} does not answer ({answer.reason}); is it running?", Exit.CONNECTION
-            )
+    def redirect_request(self, *_: object) -> None:
+        """None: the answer stands as it is."""
 
 
-def _detail(error: urllib.error.HTTPError) -> str:
+def _refused(error: urllib.error.HTTPError) -> Refused:
     """What a problem says, or its status."""
     with error:
         try:
             parsed = json.loads(error.read(MAX_ANSWER_BYTES))
         except (OSError, ValueError, RecursionError):
             parsed = None
-    detail = parsed.get("detail") if isinstance(parsed, dict) else None
-    return str(detail) if detail else f"status {error.code}"
+    told = parsed if isinstance(parsed, dict) else {}
+    detail, code, leader = told.get("detail"), told.get("code"), told.get("leader")
+    return Refused(
+        error.code,
+        one_line(detail) if isinstance(detail, str) and detail else f"status {error.code}",
+        one_line(code) if isinstance(code, str) else "",
+        leader if isinstance(leader, int) else 0,
+    )
+
+
+def one_line(text: str) -> str:
+    """A node's words, safe for a terminal and short."""
+    return "".join(each if each.isprintable() else " " for each in text[:MAX_REASON])

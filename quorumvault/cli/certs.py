@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from quorumvault.cli.cluster import Format
 from quorumvault.cli.exits import Exit, Failure
+from quorumvault.cli.formats import Format
 from quorumvault.cli.hsm import read_small
 
 if TYPE_CHECKING:

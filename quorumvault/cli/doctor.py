@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from quorumvault.cli.cluster import Format
 from quorumvault.cli.exits import Exit
+from quorumvault.cli.formats import Format
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,9 +24,10 @@ from quorumvault.cli import member_plan as plan
 from quorumvault.cli import member_tell as tell
 from quorumvault.cli.admin import Access, Refused
 from quorumvault.cli.exits import Exit, Failure
+from quorumvault.cli.formats import Format
 from quorumvault.cli.hsm import read_small
 from quorumvault.cli.member_change import Change, change_of
-from quorumvault.cli.member_tell import LOOK_S, Format, statuses_of
+from quorumvault.cli.member_tell import LOOK_S, statuses_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

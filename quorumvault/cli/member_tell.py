@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -13,6 +12,7 @@ import typer
 from quorumvault.cli import member_plan as plan
 from quorumvault.cli.admin import Access, Unreachable
 from quorumvault.cli.exits import Exit, Failure
+from quorumvault.cli.formats import Format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 1.0
 """How often progress is asked for."""
-
-
-class Format(StrEnum):
-    """How a result is written to stdout."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def statuses_of(access: Access) -> dict[int, dict[str, Any]]:

@@ -161,7 +161,7 @@ def test_a_drained_node_stays_and_the_vault_goes_on_without_it(desk: Desk):
     other = next(node for node in vault.ids if node != leader)
     said = subprocess.run(
         [
-            *(sys.executable, "-m", "quorumvault.cli", "node", "drain", "--node", str(leader)),
+            *(sys.executable, "-m", "quorumvault.cli", "node", "drain", str(leader)),
             *("--connection", str(vault.connection_file)),
         ],
         capture_output=True,
