@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from quorumvault.cli import admin
+from quorumvault.cli import cluster_members, cluster_status
 from quorumvault.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cluster.cluster_file import NodeEntry
-    from node.verdict import Overview
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -26,13 +23,6 @@ CLIENT_PORT: Final = 8443
 ADMIN_PORT: Final = 9443
 OPS_PORT: Final = 9090
 SEATS: Final = 5
-
-
-class Format(StrEnum):
-    """How a result is written to stdout."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def _entries(nodes: list[str]) -> list[NodeEntry]:
@@ -136,55 +126,5 @@ def create(
     )
 
 
-def _print_table(found: Overview) -> None:
-    from rich.console import Console  # noqa: PLC0415 - heavy
-    from rich.table import Table  # noqa: PLC0415 - heavy
-
-    console = Console(soft_wrap=False)
-    many = "node" if found.failures_tolerated == 1 else "nodes"
-    console.print(f"{found.verdict}: {found.failures_tolerated} more {many} may fail", style="bold")
-    for reason in found.why:
-        console.print(f"  - {reason}", markup=False)
-    table = Table("node", "DC", "seat", "ready", "leads", "lag", "HSM", "state hash", "problem")
-    for line in found.nodes:
-        table.add_row(
-            str(line.node), line.dc, str(line.seat),
-            ("yes" if line.ready else "no") if line.reachable else "no answer",
-            str(line.leads), "-" if line.lag is None else str(line.lag),
-            line.hsm, line.state_hash, line.problem,
-        )  # fmt: skip
-    console.print(table)
-    shards = Table("shard", "leader", "term", "commit", "applied", "state hash")
-    for shard in found.shards:
-        shards.add_row(
-            str(shard.shard), "none" if shard.leader is None else str(shard.leader),
-            str(shard.term),
-            str(shard.commit), str(shard.applied), shard.state_hash,
-        )  # fmt: skip
-    console.print(shards)
-
-
-@app.command("status")
-def status(
-    connection: Annotated[
-        Path,
-        typer.Option(
-            "--connection", envvar="QUORUMVAULT_CONNECTION", help="The cluster's connection file."
-        ),
-    ],
-    output: Annotated[Format, typer.Option("--output", "-o", help="table or json.")] = Format.TABLE,
-) -> None:
-    """Show every node and shard, and how many more nodes may fail.
-
-    Exit code 0 when healthy, 4 when degraded, 5 without a quorum.
-    """
-    from node.verdict import judge  # noqa: PLC0415 - heavy
-
-    access = admin.Access.from_connection(connection)
-    found = judge(access.places(), access.reports())
-    if output is Format.JSON:
-        sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
-    else:
-        _print_table(found)
-    codes = {"healthy": Exit.OK, "degraded": Exit.DEGRADED, "no-quorum": Exit.NO_QUORUM}
-    raise typer.Exit(codes[found.verdict])
+app.command("status")(cluster_status.status)
+app.command("members")(cluster_members.members)
