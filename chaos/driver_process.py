@@ -14,6 +14,7 @@ import contextlib
 import errno
 import json
 import shutil
+import signal
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
@@ -48,6 +49,8 @@ DEATH_S: Final = 30.0
 """How long a node with a failing disk may take to notice: its next write."""
 REPLACE_S: Final = 180.0
 """How long until a new node has the seat everywhere, with other nodes coming and going."""
+STOP_S: Final = 30.0
+"""A drain lasts 10 s at most by default (drain_s); then there is the store to close."""
 HAND_OUT_S: Final = 3.0
 REPLACE_AGAIN_S: Final = 3.0
 NEEDS_MOUNT: Final = (f.DiskFull, f.DiskFreed)
@@ -58,6 +61,8 @@ NEVER: Final[dict[type[Struct], str]] = {
     f.BadWire: "TCP itself neither loses, doubles nor reorders; the simulator does it",
     f.TornWrite: "a process cannot tear its own disk's sectors; the simulator does it",
     f.HsmSlow: "SoftHSM has no switch for it; the simulator does it",
+    f.Unplug: "a process has no interface of its own; the driver 'docker' does it",
+    f.Plug: "nothing can be unplugged here",
 }
 
 
@@ -229,6 +234,26 @@ class ProcessDriver:
         self._mark_killed(number)
         await self.cluster.kill(number)
 
+    async def _drain(self, number: int) -> str:
+        """SIGTERM, and wait until it has drained and ended.
+
+        Raises:
+            DriverError: it did not end in time, or not with 0.
+
+        """
+        node = self.cluster.nodes[number]
+        if not node.running or node.process is None:
+            return "it was down already"
+        began = time.monotonic()
+        self._mark_killed(number)
+        self.cluster.signal(number, signal.SIGTERM)
+        code = await self._ended(number, STOP_S)
+        self.cluster.write_connection()
+        if code != 0:
+            how = f"not within {STOP_S:g} s" if code is None else f"with exit code {code}"
+            raise DriverError(f"node {number} was asked to stop and ended {how}")
+        return f"drained and ended after {time.monotonic() - began:.1f} s"
+
     def _mark_killed(self, *numbers: int) -> None:
         for number in numbers:
             node = self.cluster.nodes[number]
@@ -319,6 +344,8 @@ class ProcessDriver:
                 return "SIGKILL"
             case f.Start(node):
                 return await self._begin(node)
+            case f.Stop(node):
+                return await self._drain(node)
             case f.RestartLoop(node, times, every_ms):
                 for _ in range(times):
                     await self._kill(node)

@@ -33,6 +33,12 @@ class Start(Struct, tag="start", **_FIXED):
     node: NodeId
 
 
+class Stop(Struct, tag="stop", **_FIXED):
+    """SIGTERM, as an operator stops a node: it drains, hands its leaderships over, ends with 0."""
+
+    node: NodeId
+
+
 class RestartLoop(Struct, tag="restart-loop", **_FIXED):
     """Kill and start a node `times` times, `every_ms` apart."""
 
@@ -79,6 +85,18 @@ class Flap(Struct, tag="flap", **_FIXED):
 
 class ResetLinks(Struct, tag="reset-links", **_FIXED):
     """Every connection of a node is reset at once; it may reconnect."""
+
+    node: NodeId
+
+
+class Unplug(Struct, tag="unplug", **_FIXED):
+    """A node's way to the other nodes is gone, interface and address; clients still reach it."""
+
+    node: NodeId
+
+
+class Plug(Struct, tag="plug", **_FIXED):
+    """The interface is back, with the same address."""
 
     node: NodeId
 
@@ -203,6 +221,7 @@ class Heal(Struct, tag="heal", **_FIXED):
 Fault = (
     Kill
     | Start
+    | Stop
     | RestartLoop
     | Pause
     | Resume
@@ -210,6 +229,8 @@ Fault = (
     | Partition
     | Flap
     | ResetLinks
+    | Unplug
+    | Plug
     | BadWire
     | SlowWire
     | DiskSlow
@@ -230,6 +251,9 @@ Fault = (
     | Heal
 )
 KINDS: Final[tuple[type[Struct], ...]] = get_args(Fault)
+NOT_SIMULATED: Final[tuple[type[Struct], ...]] = (Stop, Unplug, Plug)
+"""Nothing that the simulated code could tell from others: a drain is the work of `node`, which is
+not in the simulator, and a wire there has no interface; it has kills and partitions for them."""
 
 
 class Planned(Struct, frozen=True, forbid_unknown_fields=True):

@@ -62,6 +62,14 @@ def _kill(_: Draws, victims: list[NodeId], __: list[NodeId], hold: int) -> Steps
     return [*((0, f.Kill(n)) for n in victims), *((hold, f.Start(n)) for n in victims)]
 
 
+def _stop(_: Draws, victims: list[NodeId], __: list[NodeId], hold: int) -> Steps:
+    return [(0, f.Stop(victims[0])), (hold, f.Start(victims[0]))]
+
+
+def _unplug(_: Draws, victims: list[NodeId], __: list[NodeId], hold: int) -> Steps:
+    return [*((0, f.Unplug(n)) for n in victims), *((hold, f.Plug(n)) for n in victims)]
+
+
 def _restart_loop(draws: Draws, victims: list[NodeId], _: list[NodeId], hold: int) -> Steps:
     times = draws.randint(2, 4)
     return [(0, f.RestartLoop(victims[0], times, hold // times))]
@@ -189,6 +197,7 @@ def _of(*kinds: type) -> frozenset[str]:
 DECK: Final = (
     Episode("kill", 1, _kill, _of(f.Kill, f.Start)),
     Episode("kill-two", 2, _kill, _of(f.Kill, f.Start)),
+    Episode("stop", 1, _stop, _of(f.Stop, f.Start)),
     Episode("restart-loop", 1, _restart_loop, _of(f.RestartLoop)),
     Episode("pause", 1, _pause, _of(f.Pause, f.Resume)),
     Episode("pause-two", 2, _pause, _of(f.Pause, f.Resume)),
@@ -198,6 +207,8 @@ DECK: Final = (
     Episode("partial-mesh", 2, _partial_mesh, _of(f.Partition), wire=True),
     Episode("flap", 1, _flap, _of(f.Flap), wire=True),
     Episode("reset-links", 1, _reset, _of(f.ResetLinks), wire=True),
+    Episode("unplug", 1, _unplug, _of(f.Unplug, f.Plug), wire=True),
+    Episode("unplug-two", 2, _unplug, _of(f.Unplug, f.Plug), wire=True),
     Episode("slow-wire", 0, _slow_wire, _of(f.SlowWire), wire=True),
     Episode("disk-full", 1, _disk_full, _of(f.DiskFull, f.DiskFreed)),
     Episode("disk-fails", 1, _disk_fails, _of(f.DiskFails, f.Start)),
@@ -271,9 +282,9 @@ def taken(fault: Fault, members: Sequence[int]) -> frozenset[int] | None:
     """Who this fault takes away, as far as it alone tells; None when it begins no trouble."""
     match fault:
         case (
-            f.Kill(node) | f.RestartLoop(node) | f.Pause(node) | f.Flap(node) | f.ResetLinks(node)
-            | f.DiskFull(node) | f.DiskFails(node) | f.DiskRestored(node) | f.ByteFlipped(node)
-            | f.HsmGone(node) | f.Replace(node)
+            f.Kill(node) | f.Stop(node) | f.RestartLoop(node) | f.Pause(node) | f.Flap(node)
+            | f.ResetLinks(node) | f.Unplug(node) | f.DiskFull(node) | f.DiskFails(node)
+            | f.DiskRestored(node) | f.ByteFlipped(node) | f.HsmGone(node) | f.Replace(node)
         ):  # fmt: skip
             return frozenset({node})
         case f.Partition(sides):

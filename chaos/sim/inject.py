@@ -136,6 +136,8 @@ class Injector:
             case f.Cut(sender, receiver):
                 ends = self.member(sender).id, self.member(receiver).id
                 self._wires.cut(*ends, stalled=rng.random() < 0.4)
+            case f.Stop() | f.Unplug() | f.Plug():
+                raise ValueError(f"{name} is not simulated (chaos.faults.NOT_SIMULATED)")
             case f.BadWire(loss, double, reorder):
                 self._world.loss, self._world.refused = loss / 2, loss / 2
                 self._world.double, self._world.reorder = double, reorder

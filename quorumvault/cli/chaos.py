@@ -167,10 +167,12 @@ def _kept(path: Path) -> Plan:
     """A plan that a failure left."""
     import msgspec  # noqa: PLC0415 - heavy
 
+    from chaos.driver import tag  # noqa: PLC0415 - heavy
+    from chaos.faults import NOT_SIMULATED, kind  # noqa: PLC0415 - heavy
     from chaos.sim.plan import from_json  # noqa: PLC0415 - heavy
 
     try:
-        return from_json(path.read_bytes())
+        plan = from_json(path.read_bytes())
     except OSError as error:
         raise Failure(f"--schedule {path}: {error.strerror}", Exit.USAGE) from error
     except msgspec.DecodeError as error:
@@ -178,12 +180,20 @@ def _kept(path: Path) -> Plan:
             f"--schedule {path}: not a plan that this version of `chaos sim` kept: {error}",
             Exit.USAGE,
         ) from error
+    if other := {kind(each.fault) for each in plan.faults} & set(map(tag, NOT_SIMULATED)):
+        raise Failure(
+            f"--schedule {path}: the simulator cannot do {', '.join(sorted(other))}; "
+            "`chaos run --driver docker` does",
+            Exit.USAGE,
+        )
+    return plan
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    from chaos.faults import KINDS  # noqa: PLC0415 - heavy
+    from chaos.driver import tag  # noqa: PLC0415 - heavy
+    from chaos.faults import KINDS, NOT_SIMULATED  # noqa: PLC0415 - heavy
 
-    known = {str(each.__struct_config__.tag) for each in KINDS}
+    known = set(map(tag, KINDS)) - set(map(tag, NOT_SIMULATED))
     kinds = tuple(each.strip() for each in text.split(",") if each.strip())
     if unknown := sorted(set(kinds) - known):
         raise Failure(

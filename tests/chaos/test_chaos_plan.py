@@ -25,11 +25,13 @@ def away_after(schedule) -> list[set[int]]:
     every: list[set[int]] = []
     for planned in schedule:
         match planned.fault:
-            case f.Kill(n) | f.Pause(n) | f.DiskFull(n) | f.HsmGone(n) | f.DiskFails(n):
+            case f.Kill(n) | f.Stop(n) | f.Pause(n) | f.DiskFull(n) | f.HsmGone(n):
                 away.add(n)
-            case f.DiskRestored(n) | f.ByteFlipped(n):
+            case f.Unplug(n) | f.DiskFails(n) | f.DiskRestored(n) | f.ByteFlipped(n):
                 away.add(n)
             case f.Start(n) | f.Resume(n) | f.DiskFreed(n) | f.HsmBack(n) | f.Replace(n):
+                away.discard(n)
+            case f.Plug(n):
                 away.discard(n)
             case f.Partition(sides):
                 whole = max(sides, key=len)
