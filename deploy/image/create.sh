@@ -8,8 +8,8 @@ cd /var/lib/quorumvault-ceremony
 
 if [ ! -e complete ]; then
     rm -rf cluster words tenant
-    # shellcheck disable=SC2086 # a list of --node options
-    quorumvault cluster create cluster --name "$CLUSTER_NAME" --shares-dir words $CLUSTER_NODES
+    # shellcheck disable=SC2086 # lists of options
+    quorumvault cluster create cluster --name "$CLUSTER_NAME" --shares-dir words $CLUSTER_NODES ${CLUSTER_OPTIONS:-}
     mkdir tenant
     openssl genpkey -algorithm ed25519 -out tenant/private.pem
     openssl pkey -in tenant/private.pem -pubout -out tenant/public.pem

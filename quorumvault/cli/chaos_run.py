@@ -20,7 +20,7 @@ from quorumvault.cli.exits import Exit, Failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chaos.driver_process import ProcessDriver
+    from chaos.driver import Driver
     from chaos.report import Report
     from chaos.run import Plan
 
@@ -32,6 +32,7 @@ class Ground(StrEnum):
     """Where the vault runs."""
 
     PROCESS = "process"
+    DOCKER = "docker"
 
 
 class Output(StrEnum):
@@ -66,7 +67,9 @@ def list_scenarios() -> None:
 
 def run(
     *,
-    driver: Annotated[Ground, typer.Option(help="Where: five processes here.")] = Ground.PROCESS,
+    driver: Annotated[
+        Ground, typer.Option(help="Five processes here, or five containers.")
+    ] = Ground.PROCESS,
     scenario: Annotated[
         str | None, typer.Option(help="A named scenario (see `chaos list`).")
     ] = None,
@@ -85,7 +88,9 @@ def run(
     report: Annotated[
         Path | None, typer.Option(help="Write the page here, and beside it as .json.")
     ] = None,
-    wan: Annotated[Profile, typer.Option(help="Distances between the nodes.")] = Profile.EUROPE,
+    wan: Annotated[
+        Profile | None, typer.Option(help="Distances between processes; europe. Containers: none.")
+    ] = None,
     clients: Annotated[int, typer.Option(min=1, max=200, help="Clients at work.")] = 6,
     shards: Annotated[int, typer.Option(min=1, max=64, help="Raft groups.")] = 3,
     grace: Annotated[int, typer.Option(min=1, max=600, help="Grace in seconds.")] = 5,
@@ -99,8 +104,8 @@ def run(
     Without --root the vault's files are removed, except when a rule was broken or the run failed.
     """
     _check(scenario, drawn, duration, root, history, report)
+    distances = _distances(driver, wan)
     from chaos.driver import DriverError, FaultRefusedError, possible  # noqa: PLC0415 - heavy
-    from chaos.driver_process import ProcessDriver  # noqa: PLC0415 - heavy
     from chaos.report import as_json, as_text  # noqa: PLC0415 - heavy
 
     folder = root or Path(tempfile.mkdtemp(prefix="quorumvault-chaos-"))
@@ -108,11 +113,9 @@ def run(
     over = False
     lost: list[str] = []
     try:
-        ground = ProcessDriver(
-            folder.resolve(), wan=wan.value, shards=shards, grace_s=grace, say=_say
-        )
+        ground = _ground(driver, folder.resolve(), distances, shards, grace)
         plan = _plan(
-            scenario, seed, duration or DURATION_S, possible(ground), wan.value, clients, shards
+            scenario, seed, duration or DURATION_S, possible(ground), distances, clients, shards
         )
         _say(f"chaos on {driver.value}: {plan.name}, seed {plan.seed}")
         found = asyncio.run(_go(ground, plan, history, lost))
@@ -124,7 +127,7 @@ def run(
         raise Failure(f"{error} (files: {folder})", Exit.UNEXPECTED) from error
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         over = True
-        _say("; ".join(["interrupted: no verdict; nodes and mounts were taken down", *lost]))
+        _say("; ".join(["interrupted: no verdict; everything was taken down", *lost]))
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
         raise typer.Exit(128 + number) from error
     finally:
@@ -173,6 +176,29 @@ def _check(
         )
 
 
+def _distances(driver: Ground, wan: Profile | None) -> str:
+    """The profile of the simulated WAN; only processes have one."""
+    if driver is Ground.PROCESS:
+        return (wan or Profile.EUROPE).value
+    if wan not in (None, Profile.NONE):
+        raise Failure(
+            f"--wan {wan.value}: containers have no simulated distances; leave it out, or take"
+            " --driver process",
+            Exit.USAGE,
+        )
+    return Profile.NONE.value
+
+
+def _ground(driver: Ground, folder: Path, wan: str, shards: int, grace: int) -> Driver:
+    if driver is Ground.DOCKER:
+        from chaos.driver_docker import DockerDriver  # noqa: PLC0415 - heavy
+
+        return DockerDriver(folder, shards=shards, grace_s=grace, say=_say)
+    from chaos.driver_process import ProcessDriver  # noqa: PLC0415 - heavy
+
+    return ProcessDriver(folder, wan=wan, shards=shards, grace_s=grace, say=_say)
+
+
 def _plan(
     scenario: str | None, seed: int | None, duration: int, kinds: frozenset[str], wan: str,
     clients: int, shards: int,
@@ -195,7 +221,7 @@ def _plan(
     )
 
 
-async def _go(driver: ProcessDriver, plan: Plan, history: Path | None, lost: list[str]) -> Report:
+async def _go(driver: Driver, plan: Plan, history: Path | None, lost: list[str]) -> Report:
     from chaos.run import Run  # noqa: PLC0415 - heavy
 
     task = asyncio.current_task()
