@@ -139,7 +139,7 @@ class Admin:
 
     async def _reload(self, operator: str) -> web.Response:
         try:
-            done = await self._reloader.reload(operator)
+            done = await self._reloader.reload(f"operator {operator}")
         except ConfigError as error:
             return _problem(422, "bad-configuration", str(error))
         names = {"changed": done.changed, "needs_restart": done.needs_restart}

@@ -188,7 +188,7 @@ class Node:
         )
         put_pair(self._links.contexts, opened.running.pair.cert_pem, opened.running.pair.key_pem)
         self._reloader = Reloader(
-            opened.path, opened.running, opened.cluster, opened.entry, self._use, log
+            opened.path, opened.running, opened.cluster, opened.entry, self._use, self._events
         )
         self._measure(opened)
         self._book = Book(opened.cluster, opened.config.cluster_file, self._adopt)

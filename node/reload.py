@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import structlog
-
     from cluster.cluster_file import ClusterFile, NodeEntry
+    from node.events import Events
     from node.reload_plan import Plan
 
 READ_S: Final = 10.0
@@ -55,7 +54,7 @@ class Reloader:
         entry: this node in it.
         use: puts a plan to work; all at once, on the loop. Raises CertificateError or OSError
             before anything has changed.
-        log: the node's logger.
+        events: hears, and has logged, what came of each reload.
 
     """
 
@@ -66,14 +65,14 @@ class Reloader:
         cluster: ClusterFile,
         entry: NodeEntry,
         use: Callable[[Plan], None],
-        log: structlog.typing.FilteringBoundLogger,
+        events: Events,
     ) -> None:
         self._path = path
         self.running = running
         self._cluster = cluster
         self._entry = entry
         self._use = use
-        self._log = log
+        self._events = events
         self._one = asyncio.Lock()
         self.failed = ""
         """Why the last reload was refused; empty when it was not, or there was none."""
@@ -84,7 +83,7 @@ class Reloader:
         return [f"{ALARM}: {self.failed}"] if self.failed else []
 
     async def reload(self, who: str) -> Plan:
-        """Take what the files say; `who` asked for it. One at a time.
+        """Take what the files say; `who` ("operator ada", "SIGHUP") asked for it. One at a time.
 
         Raises:
             ConfigError: one line; the node goes on as before.
@@ -97,11 +96,16 @@ class Reloader:
             except (ConfigError, CertificateError, OSError) as error:
                 line = " ".join(str(error).split())
                 self.failed = line
-                self._log.error("reload refused", by=who, reason=line)
+                text = f"asked by {who}: {line}"
+                self._events.tell("reload-refused", text, level="error", by=who, reason=line)
                 raise ConfigError(line) from None
             self.running = found.outcome
             self.failed = ""
-        self._log.info("reloaded", by=who, changed=found.changed, needs_restart=found.needs_restart)
+        changed, waits = ", ".join(found.changed), ", ".join(found.needs_restart)
+        text = f"by {who}: {changed or 'nothing'} changed"
+        if waits:
+            text += f"; {waits} needs a restart"
+        self._events.tell("reload", text, by=who, changed=changed, needs_restart=waits)
         return found
 
     async def _look(self) -> Plan:

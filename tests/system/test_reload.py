@@ -197,8 +197,8 @@ def test_a_renewed_pair_is_shown_everywhere_and_no_connection_is_lost(desk: Relo
     family = 'quorumvault_tls_not_after_timestamp_seconds{certificate="node"}'
     assert desk.metric(NODE, family) == ends.timestamp()
     log = desk.node.log.read_text()
-    done = [json.loads(line) for line in log.splitlines() if '"event":"reloaded"' in line]
-    assert [each["by"] for each in done[-2:]] == ["operator", "SIGHUP"]
+    done = [json.loads(line) for line in log.splitlines() if '"event":"reload"' in line]
+    assert [each["by"] for each in done[-2:]] == ["operator operator", "SIGHUP"]
 
 
 @contextlib.contextmanager
@@ -304,6 +304,9 @@ def test_whatever_is_bad_the_old_one_stays_and_an_alarm_is_up_until_it_is_mended
         failed, alarms = desk.told()
         assert words in failed
         assert alarms == [f"configuration: {failed}"]
+        events = desk.ask("GET", NODE, "events?limit=1000")[1]["events"]
+        last = [each for each in events if each["kind"].startswith("reload")][-1]
+        assert (last["kind"], last["level"]) == ("reload-refused", "error")
         assert desk.metric(NODE, "quorumvault_configuration_refused") == 1
         assert desk.shown() == before
     if by_signal:

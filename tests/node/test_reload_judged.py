@@ -24,6 +24,8 @@ from node import pair as pairs
 from node import reload
 from node.admission import AccountRate, Slots
 from node.config import ConfigError
+from node.events import MAX_TEXT, Events, Query
+from node.foreign import cut
 from node.problems import Problem
 from node.reload import Reloader
 from node.reload_plan import plan
@@ -71,14 +73,15 @@ class Ground:
         self.path = root / "node.toml"
         self.path.write_text(CONFIG)
         self.used = []
-        self.said = []
-        self.log = structlog.wrap_logger(
+        self.logged = []
+        log = structlog.wrap_logger(
             structlog.PrintLogger(), processors=[self.hear], wrapper_class=FILTERING
         )
+        self.events = Events(log)
         self.wrong: Exception | None = None
         cluster = cluster_file()
         self.reloader = Reloader(
-            self.path, reload.read(self.path), cluster, cluster.node(1), self.use, self.log
+            self.path, reload.read(self.path), cluster, cluster.node(1), self.use, self.events
         )
 
     def use(self, found) -> None:
@@ -87,8 +90,13 @@ class Ground:
         self.used.append(found)
 
     def hear(self, _logger, _method, event):
-        self.said.append(event)
+        self.logged.append(event)
         raise structlog.DropEvent
+
+    @property
+    def last(self) -> tuple[str, str, str]:
+        event = self.events.page(Query()).events[-1]
+        return event.kind, event.level, event.text
 
     def write_tenant(self, name: str = "tenant.pem") -> ed25519.Ed25519PrivateKey:
         key = ed25519.Ed25519PrivateKey.generate()
@@ -194,12 +202,11 @@ async def test_what_differs_is_named_and_is_taken_or_waits(ground, change, chang
     done = await ground.reloader.reload("ada")
     assert (list(done.changed), list(done.needs_restart)) == (changed, needs_restart)
     assert ground.used == [done]
-    assert ground.said[-1] == {
-        "event": "reloaded",
-        "by": "ada",
-        "changed": tuple(changed),
-        "needs_restart": tuple(needs_restart),
-    }
+    text = f"by ada: {', '.join(changed) or 'nothing'} changed"
+    if needs_restart:
+        text += f"; {', '.join(needs_restart)} needs a restart"
+    assert ground.last == ("reload", "info", text)
+    assert ground.logged[-1]["by"] == "ada"
     after = ground.reloader.running
     old, new = before.loaded.config, after.loaded.config
     assert (new.listen, new.data_dir, new.peer_addresses, new.log_file, new.drain_s) == (
@@ -330,8 +337,10 @@ async def test_a_bad_file_changes_nothing_and_says_so_until_it_is_mended(ground,
     assert ground.reloader.running is before
     assert ground.reloader.failed == str(refused.value)
     assert ground.reloader.alarms == [f"configuration: {refused.value}"]
-    said = {"event": "reload refused", "by": "ada", "reason": str(refused.value)}
-    assert ground.said == [said]
+    kind, level, text = ground.last
+    assert (kind, level) == ("reload-refused", "error")
+    assert text == cut(f"asked by ada: {refused.value}", MAX_TEXT)
+    assert [each["reason"] for each in ground.logged] == [str(refused.value)], "uncut"
     for path, data in kept.items():
         path.write_bytes(data)
     await ground.reloader.reload("ada")
