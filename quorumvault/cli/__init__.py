@@ -17,6 +17,7 @@ from quorumvault.cli import (
     chaos,
     cluster,
     config,
+    debug,
     demo,
     doctor,
     hsm,
@@ -45,6 +46,7 @@ app.add_typer(config.app, name="config", help="Check a node's configuration; sho
 app.add_typer(certs.app, name="certs", help="Issue and show certificates.")
 app.add_typer(record.app, name="record", help="Keep a backup key in the vault; get it back.")
 app.add_typer(chaos.app, name="chaos", help="Try to break the vault's rules.")
+app.add_typer(debug.app, name="debug", help="Collect what helps to understand a fault.")
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
