@@ -25,8 +25,9 @@ PING_S: Final = 15.0
 """Proxies cut a connection on which nothing moves for half a minute."""
 RETRY_MS: Final = 2_000
 """When a browser comes back after it lost its stream."""
-BACKLOG_BYTES: Final = 64 * 1024
-"""A reader that leaves so much lying is dropped; it resumes by number when it is back."""
+TAKE_S: Final = 5.0
+"""A reader that leaves 64 KiB (asyncio's mark) lying for so long is dropped; it resumes by number
+when it is back."""
 BATCH: Final = 100
 """Events written at once: some 20 KiB."""
 
@@ -36,7 +37,8 @@ class Streams:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._open = 0
+        self.count = 0
+        """Streams that are open."""
         self._closing = asyncio.Event()
 
     def close(self) -> None:
@@ -51,14 +53,14 @@ class Streams:
             return web.Response(status=400, text=f"{bad}\n", headers=HEADERS)
         if self._closing.is_set():
             return web.Response(status=503, text="this node is stopping\n", headers=HEADERS)
-        if self._open >= MAX_STREAMS:
+        if self.count >= MAX_STREAMS:
             text = f"{MAX_STREAMS} streams are open already; close one\n"
             return web.Response(status=503, text=text, headers=HEADERS)
-        self._open += 1
+        self.count += 1
         try:
             return await self._stream(request, after)
         finally:
-            self._open -= 1
+            self.count -= 1
 
     async def _stream(self, request: web.BaseRequest, after: int) -> web.StreamResponse:
         response = web.StreamResponse(
@@ -67,7 +69,7 @@ class Streams:
         response.force_close()  # a connection whose stream has ended serves nothing else
         with suppress(ConnectionError):
             await response.prepare(request)
-            await response.write(b"retry: %d\n\n" % RETRY_MS)
+            await self._write(request, response, b"retry: %d\n\n" % RETRY_MS)
             if after > self._events.newest:
                 after = 0  # of an earlier life of this node
             while not self._closing.is_set():
@@ -81,11 +83,21 @@ class Streams:
                     )
                 else:
                     data = b"" if await self._wait() else b": so far\n\n"
-                if _is_slow(request):
-                    break
                 if data:
-                    await response.write(data)
+                    await self._write(request, response, data)
         return response
+
+    async def _write(
+        self, request: web.BaseRequest, response: web.StreamResponse, data: bytes
+    ) -> None:
+        """Raises ConnectionError when the reader has gone, or was dropped."""
+        try:
+            async with asyncio.timeout(TAKE_S):
+                await response.write(data)
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionError("the reader does not read") from None
 
     async def _wait(self) -> bool:
         """True when something was told or all ends, False when nothing was for PING_S."""
@@ -106,14 +118,3 @@ def _after(request: web.BaseRequest) -> int:
     resumed = request.headers.get("Last-Event-ID")
     pairs = list(request.query.items()) if resumed is None else [("after", resumed.strip())]
     return query_of(pairs).after
-
-
-def _is_slow(request: web.BaseRequest) -> bool:
-    """The reader has not taken what was written; its connection is cut."""
-    transport = request.transport
-    if transport is None:
-        return True
-    if transport.get_write_buffer_size() <= BACKLOG_BYTES:
-        return False
-    transport.abort()
-    return True
