@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what the vault needs beside Python and cargo: SoftHSM's PKCS#11 module. With --test also
-# libsodium, on which the tests' independent client is built, promtool, which tests the alerts, and
-# what `make up` needs beside Docker itself. With --base debootstrap alone, for image/base.sh.
+# libsodium, on which the tests' independent client is built, Prometheus and Alertmanager, with which
+# the alerts are tested, and what `make up` needs beside Docker itself. With --base debootstrap alone, for image/base.sh.
 # Quiet when all is there; says what to install where it may not do so itself.
 set -eu
 
@@ -31,6 +31,7 @@ for_the_vault() {
 for_the_tests() {
     ls /usr/lib/libsodium.so.23 /usr/lib/*/libsodium.so.23 >/dev/null 2>&1 || need libsodium23
     has promtool || need prometheus
+    has amtool || need prometheus-alertmanager
     has debootstrap || need debootstrap
     has docker-compose || docker compose version >/dev/null 2>&1 || need docker-compose
 }
@@ -64,8 +65,8 @@ if ! { $run apt-get update -q && $run apt-get install -q -y --no-install-recomme
 fi
 rm -f "$log"
 case $missing in *prometheus*)
-    # Only promtool is wanted: the package's own service must not run.
+    # Only the programs are wanted: the packages' own services must not run.
     if has systemctl; then
-        $run systemctl disable --now prometheus >/dev/null 2>&1 || true
+        $run systemctl disable --now prometheus prometheus-alertmanager >/dev/null 2>&1 || true
     fi ;;
 esac
