@@ -20,6 +20,7 @@ from quorumvault.cli import (
     debug,
     demo,
     doctor,
+    events,
     hsm,
     leader,
     member,
@@ -51,6 +52,7 @@ app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("probe")(probe.probe)
+app.command("events")(events.events)
 
 
 def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature

@@ -69,13 +69,15 @@ class Access:
             }
             urls = dict(zip(nodes, admin["urls"], strict=True))
             folder = path.resolve().parent
-            context = ssl.create_default_context(cafile=folder / data["ca_file"])
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.load_cert_chain(folder / admin["cert_file"], folder / admin["key_file"])
+            files = (
+                folder / data["ca_file"],
+                folder / admin["cert_file"],
+                folder / admin["key_file"],
+            )
         except OSError as error:
             raise Failure(
-                f"{error.filename or path}: {error.strerror}; "
-                "give the connection file of a running cluster with --connection",
+                f"{path}: {error.strerror}; give the connection file of a running cluster with "
+                "--connection",
                 Exit.USAGE,
             ) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -85,7 +87,8 @@ class Access:
                 "or operator/connection.json of 'cluster create'",
                 Exit.USAGE,
             ) from error
-        return cls(nodes, urls, context)
+        step = f"{path} names it: take the whole folder that the file came in"
+        return cls(nodes, urls, _context(*files, step))
 
     @classmethod
     def from_directory(cls, directory: Path, nodes: Iterable[NodeEntry]) -> Access:
@@ -96,16 +99,12 @@ class Access:
 
         """
         operator = directory / "operator"
-        try:
-            context = ssl.create_default_context(cafile=directory / "ca.pem")
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.load_cert_chain(operator / "cert.pem", operator / "key.pem")
-        except OSError as error:  # also ssl.SSLError
-            raise Failure(
-                f"{directory}: ca.pem, operator/cert.pem and operator/key.pem do not load "
-                f"({error.strerror or error}); give the directory of 'cluster create'",
-                Exit.USAGE,
-            ) from error
+        context = _context(
+            directory / "ca.pem",
+            operator / "cert.pem",
+            operator / "key.pem",
+            "give the directory of 'cluster create'",
+        )
         entries = tuple(nodes)
         return cls(
             {str(entry.id): {"seat": entry.seat, "dc": entry.dc} for entry in entries},
@@ -210,6 +209,34 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: object) -> None:
         """None: the answer stands as it is."""
+
+
+def _context(authority: Path, certificate: Path, key: Path, step: str) -> ssl.SSLContext:
+    """TLS 1.3 as the operator.
+
+    Raises:
+        Failure: a file is missing or wrong; names it, and ends with `step`.
+
+    """
+    for file in (authority, certificate, key):
+        try:
+            with file.open("rb"):
+                pass  # ssl does not say which file it cannot read
+        except OSError as error:
+            raise Failure(f"{file}: {error.strerror}; {step}", Exit.USAGE) from error
+    file = authority
+    try:
+        context = ssl.create_default_context(cafile=authority)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        file = certificate
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # also ssl.SSLError
+        raise Failure(
+            f"{file} does not load ({error.strerror or error}; is it PEM, and {key.name} its key?);"
+            f" {step}",
+            Exit.USAGE,
+        ) from error
+    return context
 
 
 def _refused(error: urllib.error.HTTPError) -> Refused:

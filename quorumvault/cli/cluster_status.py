@@ -134,7 +134,7 @@ def _watch(desk: Desk, every: float, output: Format, *, shards: bool) -> Exit:
     looks = _redrawn(desk, every, shards=shards) if live else _changes(desk, every, output)
     try:
         for each in looks:
-            seen = each
+            seen = each  # before it is shown: what a person has seen is what the code says
     except KeyboardInterrupt:
         return Exit.UNEXPECTED if seen is None else seen.code
     raise RuntimeError("a watch has no end of its own")
@@ -150,9 +150,9 @@ def _redrawn(desk: Desk, every: float, *, shards: bool) -> Iterator[Look]:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             seen = _look(desk)
+            yield seen
             end = Text(f"{seen.at}, every {every:g} s; Ctrl-C ends", style="dim")
             live.update(Group(_shown(seen, console.width, shards=shards), end), refresh=True)
-            yield seen
             time.sleep(every)
 
 
@@ -163,6 +163,7 @@ def _changes(desk: Desk, every: float, output: Format) -> Iterator[Look]:
     told: tuple[object, ...] = ()
     while True:
         seen = _look(desk)
+        yield seen
         if seen.gist != told:
             told = seen.gist
             if output is Format.JSON:
@@ -171,5 +172,4 @@ def _changes(desk: Desk, every: float, output: Format) -> Iterator[Look]:
                 line = "; ".join([f"{seen.at} {made.header(seen.overview)}", *seen.overview.why])
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
-        yield seen
         time.sleep(every)

@@ -54,7 +54,7 @@ class Event(Struct, frozen=True, omit_defaults=True):
 
 
 class Events(Struct, frozen=True):
-    """GET /v1/events: after the wanted one, oldest first, and what the ring holds."""
+    """GET /v1/events: after the wanted one, oldest first, and what the ring holds; 0: nothing."""
 
     events: list[Event]
     oldest: int
