@@ -22,6 +22,8 @@ from chaos import faults as f
 from chaos.container_wires import Wires, why_no_cut
 from chaos.containers import PROJECT, SEATS, Stack
 from chaos.driver import Death, DriverError, FaultRefusedError, tag
+from chaos.operating import operate
+from cluster.types import NodeId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,6 +101,8 @@ class DockerDriver:
         self._frozen: set[int] = set()
         self._unplugged: set[int] = set()
         self._tokenless: set[int] = set()
+        self._drained: set[int] = set()
+        """By an operator; one that was started again is no more."""
         self._deaths: list[Death] = []
         self._events: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -281,6 +285,10 @@ class DockerDriver:
             case f.HsmBack(node):
                 await self._hsm_back(node)
                 return "token directory is back"
+            case f.Drain(node) | f.Undrain(node) | f.Transfer(node):
+                if isinstance(fault, f.Drain):
+                    self._drained.add(node)
+                return await asyncio.to_thread(operate, self.connection_file, fault)
             case _:
                 raise FaultRefusedError(f"driver {self.name!r} cannot do {tag(type(fault))}")
 
@@ -352,6 +360,9 @@ class DockerDriver:
                 await self._hsm_back(node)
                 if await self._begin(node) == "started":
                     started.append(node)
+                elif node in self._drained:
+                    await asyncio.to_thread(operate, self.connection_file, f.Undrain(NodeId(node)))
+                self._drained.discard(node)
         return f"started {started}" if started else "everybody runs"
 
     async def heal(self, timeout_s: float) -> None:

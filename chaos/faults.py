@@ -214,6 +214,26 @@ class Replace(Struct, tag="replace", **_FIXED):
     node: NodeId
 
 
+class Drain(Struct, tag="drain", **_FIXED):
+    """An operator has the node hand over what it leads, lead nothing and turn requests away."""
+
+    node: NodeId
+
+
+class Undrain(Struct, tag="undrain", **_FIXED):
+    """It serves and may lead again."""
+
+    node: NodeId
+
+
+class Transfer(Struct, tag="transfer", **_FIXED):
+    """An operator wants the node to lead a shard; whoever leads it is asked. A wish, not a fact."""
+
+    node: NodeId
+    shard: int
+    """Counted on from 0 again where the vault has fewer."""
+
+
 class Heal(Struct, tag="heal", **_FIXED):
     """Every fault ends; nodes that are down start again."""
 
@@ -248,6 +268,9 @@ Fault = (
     | ClockDrift
     | ClockStrobe
     | Replace
+    | Drain
+    | Undrain
+    | Transfer
     | Heal
 )
 KINDS: Final[tuple[type[Struct], ...]] = get_args(Fault)

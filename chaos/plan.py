@@ -32,6 +32,8 @@ REPLACING_MS: Final = 60_000
 GAP_MS: Final = (500, 6_000)
 HOLD_MS: Final = (2_000, 10_000)
 EVERYBODY: Final = 5
+SHARDS: Final = 256
+"""At most so many; a vault with fewer counts on from 0 again."""
 
 Draws = random.Random
 Steps = list[tuple[int, Fault]]
@@ -190,6 +192,19 @@ def _replace(_: Draws, victims: list[NodeId], __: list[NodeId], ___: int) -> Ste
     return [(0, f.Kill(victims[0])), (1_000, f.Replace(victims[0]))]
 
 
+def _drain(_: Draws, victims: list[NodeId], __: list[NodeId], hold: int) -> Steps:
+    return [(0, f.Drain(victims[0])), (hold, f.Undrain(victims[0]))]
+
+
+def _transfer(draws: Draws, victims: list[NodeId], _: list[NodeId], hold: int) -> Steps:
+    """Some shards are wanted at one node, one after the other, as before work on the others."""
+    times = draws.randint(1, 4)
+    return [
+        (hold * turn // times, f.Transfer(victims[0], draws.randint(0, SHARDS - 1)))
+        for turn in range(times)
+    ]
+
+
 def _of(*kinds: type) -> frozenset[str]:
     return frozenset(map(tag, kinds))
 
@@ -230,6 +245,8 @@ DECK: Final = (
     Episode("clock-drift", 1, _clock_drift, _of(f.ClockDrift), away=False),
     Episode("clock-strobe", 1, _clock_strobe, _of(f.ClockStrobe)),
     Episode("replace", 1, _replace, _of(f.Kill, f.Replace), at_least_ms=REPLACING_MS),
+    Episode("drain", 1, _drain, _of(f.Drain, f.Undrain)),
+    Episode("transfer", 1, _transfer, _of(f.Transfer), away=False),
 )
 
 
@@ -285,6 +302,7 @@ def taken(fault: Fault, members: Sequence[int]) -> frozenset[int] | None:
             f.Kill(node) | f.Stop(node) | f.RestartLoop(node) | f.Pause(node) | f.Flap(node)
             | f.ResetLinks(node) | f.Unplug(node) | f.DiskFull(node) | f.DiskFails(node)
             | f.DiskRestored(node) | f.ByteFlipped(node) | f.HsmGone(node) | f.Replace(node)
+            | f.Drain(node)
         ):  # fmt: skip
             return frozenset({node})
         case f.Partition(sides):

@@ -17,6 +17,8 @@ honest:
 - disk-restored: an image of before, under the HSM's stamp of now; what is demanded of it, and what
   is not done, says `chaos.sim.old_disk`. byte-flipped: the real MACs and table sums of
   `cluster.store_format` must find it. Both leave a node that has to be replaced.
+- drain, undrain, transfer: what the admin listener tells the host; a drain does not outlive the
+  process.
 - clock: the monotonic clock jumps forwards or runs at another rate; a strobe is jumps with a slow
   clock between them.
 """
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from chaos.sim.node import SimNode
     from chaos.sim.trace import Trace
     from chaos.sim.world import World
+    from cluster.handover import TransferResult
     from cluster.ports import Batch
     from cluster.types import NodeId
 
@@ -64,6 +67,7 @@ DiskFault = (
     f.DiskSlow | f.DiskFull | f.DiskFreed | f.DiskFails | f.DiskCopied | f.DiskRestored
     | f.ByteFlipped
 )  # fmt: skip
+OperatorFault = f.Drain | f.Undrain | f.Transfer
 DeviceFault = f.HsmGone | f.HsmBack | f.HsmSlow | f.ClockJump | f.ClockDrift | f.ClockStrobe
 
 
@@ -148,7 +152,7 @@ class Injector:
 
     def _at(
         self,
-        fault: ProcessFault | DiskFault | DeviceFault | f.Flap | f.ResetLinks,
+        fault: ProcessFault | DiskFault | DeviceFault | OperatorFault | f.Flap | f.ResetLinks,
         node: SimNode,
         rng: random.Random,
     ) -> None:
@@ -167,6 +171,8 @@ class Injector:
                 | f.DiskRestored() | f.ByteFlipped()
             ):  # fmt: skip
                 self._disk(fault, node, rng)
+            case f.Drain() | f.Undrain() | f.Transfer():
+                self._operator(fault, node)
             case _:
                 self._device(fault, node)
 
@@ -229,6 +235,33 @@ class Injector:
             case _:
                 assert_never(fault)
 
+    def _operator(self, fault: OperatorFault, node: SimNode) -> None:
+        """What the admin listener would tell the host; nobody answers there when it is down."""
+        match fault:
+            case f.Drain():
+                self._set_drained(node, drained=True)
+            case f.Undrain():
+                self._set_drained(node, drained=False)
+            case f.Transfer(shard=shard):
+                self._transfer(shard % self._world.shards, node)
+            case _:
+                assert_never(fault)
+
+    def _set_drained(self, node: SimNode, *, drained: bool) -> None:
+        if node.up:
+            node.call(lambda: node.running.set_drained(drained=drained))
+
+    def _transfer(self, shard: int, heir: SimNode) -> None:
+        """Whoever thinks that it leads is asked; two may, and one of them is wrong."""
+        for node in self._world.alive:
+            if node.running.status().groups[shard].role == "leader":
+                self._trace.say(node.id, f"is to hand shard {shard} to node {heir.id}")
+                told = partial(self._transferred, node, shard)
+                node.call(partial(node.running.transfer, shard, heir.id, told))
+
+    def _transferred(self, node: SimNode, shard: int, result: TransferResult) -> None:
+        self._trace.say(node.id, f"shard {shard}: {type(result).__name__}")
+
     def heal(self) -> None:
         """Every fault ends; nodes that are down start, those that cannot are replaced."""
         self.calm = True
@@ -252,6 +285,7 @@ class Injector:
             node.disk_ms, node.stamp_ms, node.share_ms = world.disk_ms, STAMP_MS, SHARE_MS
             node.clock.run(1.0)
             self._hsm(node, away=False)
+            self._set_drained(node, drained=False)
             node.resume()
             self._start(node)
 

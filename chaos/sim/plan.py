@@ -292,6 +292,16 @@ class _Drawer:
         self._add(at, f.HsmSlow(node, self._rng.choice([1, 100, 700, 3_000])))
         self._add(at + self._while(), f.HsmSlow(node, 4))
 
+    def _drain(self, at: int) -> None:
+        for node in self._rng.sample(range(1, NODES + 1), self._rng.choice([1, 1, 1, 2, 4, 5])):
+            self._add(at, f.Drain(NodeId(node)))
+            self._add(at + self._while(), f.Undrain(NodeId(node)))
+
+    def _transfer(self, at: int) -> None:
+        for turn in range(self._rng.choice([1, 1, 2, 6])):
+            shard = self._rng.randrange(self._settings.shards)
+            self._add(at + turn * self._rng.choice([0, 40, 700]), f.Transfer(self._node(), shard))
+
     def _jump(self, at: int) -> None:
         self._add(at, f.ClockJump(self._node(), self._rng.choice([40, 900, 5_000, 90_000])))
 
@@ -324,6 +334,8 @@ _EPISODES: Final[tuple[tuple[Callable[[_Drawer, int], None], tuple[str, ...]], .
     (_Drawer._replaced, ("replace",)),  # noqa: SLF001
     (_Drawer._hsm, ("hsm-gone", "hsm-back")),  # noqa: SLF001
     (_Drawer._slow_hsm, ("hsm-slow",)),  # noqa: SLF001
+    (_Drawer._drain, ("drain", "undrain")),  # noqa: SLF001
+    (_Drawer._transfer, ("transfer",)),  # noqa: SLF001
     (_Drawer._jump, ("clock-jump",)),  # noqa: SLF001
     (_Drawer._drift, ("clock-drift",)),  # noqa: SLF001
     (_Drawer._strobe, ("clock-strobe",)),  # noqa: SLF001

@@ -27,11 +27,11 @@ def away_after(schedule) -> list[set[int]]:
         match planned.fault:
             case f.Kill(n) | f.Stop(n) | f.Pause(n) | f.DiskFull(n) | f.HsmGone(n):
                 away.add(n)
-            case f.Unplug(n) | f.DiskFails(n) | f.DiskRestored(n) | f.ByteFlipped(n):
+            case f.Drain(n) | f.Unplug(n) | f.DiskFails(n) | f.DiskRestored(n) | f.ByteFlipped(n):
                 away.add(n)
             case f.Start(n) | f.Resume(n) | f.DiskFreed(n) | f.HsmBack(n) | f.Replace(n):
                 away.discard(n)
-            case f.Plug(n):
+            case f.Plug(n) | f.Undrain(n):
                 away.discard(n)
             case f.Partition(sides):
                 whole = max(sides, key=len)
