@@ -8,18 +8,22 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-dev
 SOURCES := pyproject.toml requirements.lock engines/Cargo.toml engines/Cargo.lock $(wildcard engines/src/*.rs)
 
-.PHONY: demo up roll down stop status test fuzz lint format lock soak system clean bug-bank docs
+.PHONY: demo up can-up roll down stop status test fuzz lint format lock soak system clean bug-bank docs
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
 	@$(BIN)/quorumvault demo $(ARGS)
 
 # Five data centers in containers (deploy/README.md). `stop` keeps everything, `down` destroys it.
-up: $(STAMP)
-	@PYTHON="$(CURDIR)/$(BIN)/python" deploy/up.sh
+up: can-up $(STAMP)
+	@PYTHON="$(CURDIR)/$(BIN)/python" WAN="$(WAN)" deploy/up.sh
+
+# Before minutes are spent on setting up: is Docker there, are the ports free?
+can-up:
+	@PYTHON="$(PYTHON)" WAN="$(WAN)" deploy/up.sh --check
 
 roll: $(STAMP)
-	@PYTHON="$(CURDIR)/$(BIN)/python" deploy/roll.sh
+	@PYTHON="$(CURDIR)/$(BIN)/python" IMAGE="$(IMAGE)" SEATS="$(SEATS)" deploy/roll.sh
 
 stop:
 	@deploy/stop.sh

@@ -6,7 +6,8 @@ as a network that loses packets under TCP does: after healing, what was held arr
 an end gave up meanwhile. Cuts are per direction between nodes, so a one-way cut holds the bytes
 that flow from A to B on *both* proxies of the pair and nothing else.
 
-Only loopback addresses are listened on and dialled.
+Only loopback addresses are listened on and dialled, but for wan_service.py: in a container it
+serves the nodes of its own mesh.
 """
 
 from __future__ import annotations
@@ -156,10 +157,10 @@ class Proxy:
     def __post_init__(self) -> None:
         self.usual_s = self.delay_s
 
-    async def listen(self) -> None:
-        """Listen on a free loopback port; `port` tells which."""
+    async def listen(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen, by default on a free loopback port; `port` tells which."""
         self.server = await self.loop.create_server(
-            lambda: _Flow(self, self.source, self.target), "127.0.0.1", 0
+            lambda: _Flow(self, self.source, self.target), host, port
         )
         self.port = self.server.sockets[0].getsockname()[1]
 

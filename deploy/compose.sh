@@ -61,9 +61,13 @@ need_docker() {
 # The files that make this stack: ours, and those that the last `make up` was told of.
 compose() {
     # shellcheck disable=SC2086 # one word or two
-    COMPOSE_FILE="$here/docker-compose.yml$(cat "$run/overrides" 2>/dev/null || true)" COMPOSE_PATH_SEPARATOR=: \
+    QUORUMVAULT_WAN=$(cat "$run/wan" 2>/dev/null || true) \
+        COMPOSE_FILE="$here/docker-compose.yml$(cat "$run/overrides" 2>/dev/null || true)" COMPOSE_PATH_SEPARATOR=: \
         $composer --project-name "$project" "$@"
 }
+
+# The containers of this project, running or not, as ids.
+ours() { docker ps --all --quiet --filter "label=com.docker.compose.project=$project"; }
 
 # Images of ours that lost their name to a newer one and that no container runs any more.
 drop_old_images() {

@@ -6,7 +6,7 @@ set -eu
 . "$(dirname "$0")/compose.sh"
 
 need_docker
-if [ -z "$(docker ps --all --quiet --filter "label=com.docker.compose.project=$project")$(
+if [ -z "$(ours)$(
     docker volume ls --quiet --filter "label=com.docker.compose.project=$project")" ] && [ ! -e "$run" ]; then
     say "nothing is there"
     exit 0
@@ -19,7 +19,10 @@ if [ "${CONFIRM:-}" != yes ]; then
     read -r answer
     [ "$answer" = yes ] || fail "nothing was done"
 fi
-mkdir -p "$run"
+mkdir -p "$run/secrets"
+for seat in $seats; do # compose wants the files of its secrets also to remove what used them
+    touch "$run/secrets/pin-$seat" "$run/secrets/so-pin-$seat"
+done
 compose down --volumes --remove-orphans --timeout 15 >"$run/down.log" 2>&1 || {
     tail -n 15 "$run/down.log" >&2
     fail "not everything could be removed: read the lines above, then 'make down' again"

@@ -6,9 +6,9 @@ set -eu
 . "$(dirname "$0")/compose.sh"
 
 need_docker
-docker ps --all --filter "label=com.docker.compose.project=$project" --filter "name=$project-node-" \
-    --format 'table {{.Names}}\t{{.Status}}\t{{.Image}}'
 [ -e "$run/connection.json" ] || fail "no vault was brought up here: 'make up'"
+docker ps --all --filter "label=com.docker.compose.project=$project" --filter "name=$project-node-" \
+    --format '{{.Names}}  {{.Status}}  {{.Image}}' | sort
 cli=$here/../.venv/bin/quorumvault
 [ -x "$cli" ] || cli=$(command -v quorumvault) ||
     fail "the command quorumvault is not on this machine: 'make demo' once installs it in .venv/bin"

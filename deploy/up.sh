@@ -1,6 +1,7 @@
 #!/bin/sh
 # `make up`: five data centers in containers, ready when this ends. Safe to run again at any time:
 # what runs goes on, what was stopped comes back with its keys, what was never made is made.
+# With --check only what can be known at once: Docker, ports, room.
 set -eu
 # shellcheck source=deploy/compose.sh
 . "$(dirname "$0")/compose.sh"
@@ -49,16 +50,31 @@ take_files() {
     rm -f "$run/operator/connection.json" # it names addresses of the mesh
 }
 
+# WAN=europe: delays between the data centers (docker-compose.wan.yml).
+choose_wan() {
+    more=${QUORUMVAULT_OVERRIDES:-}
+    case ${WAN:-none} in
+    none) ;;
+    lan | europe | world) more=$here/docker-compose.wan.yml${more:+:$more} ;;
+    *) fail "WAN is '$WAN': use lan, europe or world, or leave it out for no delays" ;;
+    esac
+}
+
 need_docker
 free_ports
 free_disk
-"$here/image/build.sh" "$image"
+choose_wan
+[ "${1:-}" != --check ] || exit 0
 make_pins
-printf '%s' "${QUORUMVAULT_OVERRIDES:+:$QUORUMVAULT_OVERRIDES}" >"$run/overrides"
+"$here/image/build.sh" "$image"
+printf '%s' "${more:+:$more}" >"$run/overrides"
+printf '%s' "${WAN:-none}" >"$run/wan"
 say "  starting five data centers"
 if ! compose up --detach --remove-orphans >"$run/up.log" 2>&1; then
     tail -n 15 "$run/up.log" >&2
     compose logs --tail 3 create provision-1 provision-2 provision-3 provision-4 provision-5 >&2 || true
+    ! grep -q overlaps "$run/up.log" ||
+        fail "the networks $net.0.0/24 to $net.5.0/24 are in use on this machine: choose others, such as QUORUMVAULT_NET=172.31 make up"
     fail "the containers did not start: read the lines above (all of them in $shown/up.log)"
 fi
 take_files
