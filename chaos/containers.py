@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 DEPLOY: Final = Path(__file__).parents[1] / "deploy"
 PROJECT: Final = "quorumvault-chaos"
-PORTS: Final = "2"
-"""First digit of the ports on the host: 21443 and so on, where `make up` has 11443."""
-NET: Final = "172.31"
+PORTS: Final = "6"
+"""First digit of the ports on the host: 61443 and so on, above those that Linux draws for outgoing
+connections (60999) and those of process clusters; `make up` has 11443."""
+NET: Final = "172.28"
 IMAGE: Final = "quorumvault:local"
 SEATS: Final = (1, 2, 3, 4, 5)
 WITNESS: Final = "witness.jsonl"
@@ -48,10 +49,10 @@ TAIL_LINES: Final = 15
 
 async def run(
     argv: Sequence[str],
+    given: bytes = b"",
     *,
     timeout_s: float = COMMAND_S,
     environment: Mapping[str, str] | None = None,
-    given: bytes = b"",
 ) -> str:
     """Run a command to its end; returns its standard output.
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 READY_S: Final = 1.0
 """A node that does not answer so long is not ready."""
+ANSWER_S: Final = 5.0
 START_S: Final = 60.0
 POLL_S: Final = 0.1
 STOP_S: Final = 30
@@ -208,6 +209,17 @@ class DockerDriver:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
+    async def _answers(self, seat: int) -> str:
+        """Whether those outside the mesh still reach a node."""
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as session,
+                session.get(self._stack.ready_url(seat)) as answer,
+            ):
+                return f"its ops port answers {answer.status}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"its ops port does not answer ({type(error).__name__})"
+
     async def _until_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while missing := set(SEATS) - await self.ready():
@@ -235,8 +247,9 @@ class DockerDriver:
                 await self._wires.cut(sender, receiver)
                 return f"nothing passes from {sender} to {receiver}"
             case f.Partition(sides):
+                before = self._wires.dropped
                 cut = await self._wires.sides(f.placed(sides, SEATS))
-                return f"{cut} directions cut"
+                return f"{cut} directions cut, {self._wires.dropped - before} packets were dropped"
         number = fault.node  # type: ignore[union-attr]  # BadWire and SlowWire are refused above
         if number not in SEATS:
             raise DriverError(f"{kind}: there is no node {number}")
@@ -274,7 +287,7 @@ class DockerDriver:
             case f.Unplug(node):
                 await self._stack.unplug(node)
                 self._unplugged.add(node)
-                return "interface on the mesh taken away"
+                return f"no interface on the mesh; {await self._answers(node)}"
             case f.Plug(node):
                 await self._plug(node)
                 return "interface is back"

@@ -12,8 +12,8 @@ import os
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-REAL = ("tests/system/", "tests/deploy/", "tests/console/")
-"""Folders of tests that bring up a whole vault."""
+REAL = ("tests/system/", "tests/deploy/", "tests/console/", "tests/chaos/test_driver_docker.py")
+"""Tests that bring up a whole vault; so no two stacks of containers are up at once either."""
 YIELDS = 10
 """Niceness of the tests that can wait."""
 
