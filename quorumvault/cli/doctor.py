@@ -117,7 +117,7 @@ def _of_member(config: NodeConfig, cluster: ClusterFile) -> Sequence[Finding]:
     findings += _of_disk(config)
     times = gather.clock(config)
     tls = gather.tls(config, cluster.cluster_id)
-    findings += judge.clock(times, tls.not_before)
+    findings += judge.clock(times, tls.not_before, tls.authority_not_after)
     hosts = {split_address(address)[0] for address in (entry.client, entry.admin)}
     findings += judge.tls(tls, entry.id, hosts, times.now)
     listen = {name: getattr(config.listen, name) for name in LISTENERS}

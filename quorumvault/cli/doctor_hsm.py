@@ -2,13 +2,16 @@
 
 The PIN is tried once. Session objects alone are made; nothing on the token changes. The store is
 read only when no node runs, without a lock and for its one identity row, so that stamp and data
-directory can be compared.
+directory can be compared. All of it happens in a process of its own: what a vendor's library does
+when its device is away is to hang, some with the interpreter's lock held, or to crash.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
+import signal
 import statistics
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +34,7 @@ from hsm.token import open_token
 from quorumvault.cli.doctor_facts import HsmFacts
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
     from pathlib import Path
     from uuid import UUID
 
@@ -40,8 +44,11 @@ if TYPE_CHECKING:
     from hsm.token import OpenToken
     from node.config import NodeConfig
 
-MOST_S: Final = 20.0
+MOST_S: Final = 10.0
 """A device that has not answered all by then hangs; a good one needs well under one second."""
+REAP_S: Final = 1.0
+"""A killed process that is not gone by then hangs in the kernel, and is left there."""
+MAX_FACTS_BYTES: Final = 1 << 16
 SIGNATURES: Final = 20
 STAMP_TRIES: Final = 5
 """A running node replaces its stamp: an object may be gone between being listed and being read."""
@@ -60,7 +67,7 @@ _STEPS: Final[tuple[tuple[type[HsmError], str], ...]] = (
 def round_trip(config: NodeConfig, cluster: ClusterFile, entry: NodeEntry, holder: int) -> HsmFacts:
     """Open the token as the node would, compute, read the stamp. `holder`: the running node or 0.
 
-    A call that hangs is given up after MOST_S; it goes on in its thread until the process ends.
+    A library that hangs is given up, and its process killed, after MOST_S.
     """
     try:
         pin = _pin(config.hsm_pin_file)
@@ -70,17 +77,46 @@ def round_trip(config: NodeConfig, cluster: ClusterFile, entry: NodeEntry, holde
         wrong = getattr(error, "strerror", None) or str(error)
         return HsmFacts(f"not tried: {wrong}", "put the token's PIN into hsm.pin_file")
     settings = HsmSettings(config.hsm_module, config.hsm_token_label, pin)
-    done: list[HsmFacts] = []
+    # Forked, and not started anew: whatever stands in the working directory is not imported.
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    probe = context.Process(
+        target=_probe, args=(sender, settings, seat, config.data_dir / STORE_NAME, holder)
+    )
+    probe.start()
+    sender.close()
+    try:
+        if not receiver.poll(MOST_S):
+            return HsmFacts(
+                f"{config.hsm_module} did not answer within {MOST_S:.0f} s",
+                "look at the device, the network to it and its daemon; the node would hang too",
+            )
+        return msgspec.json.decode(receiver.recv_bytes(MAX_FACTS_BYTES), type=HsmFacts)
+    except EOFError:
+        probe.join(REAP_S)
+        return HsmFacts(
+            f"{config.hsm_module} ended the process that loaded it ({_ending(probe.exitcode)})",
+            "reinstall the PKCS#11 library for this machine; the node would end the same way",
+        )
+    finally:
+        probe.kill()
+        probe.join(REAP_S)
+        receiver.close()
 
-    def run() -> None:
-        done.append(_round_trip(settings, seat, config.data_dir / STORE_NAME, holder))
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(MOST_S)
-    if not done:
-        return HsmFacts(f"no answer within {MOST_S:.0f} s", "look at the device and its log")
-    return done[0]
+def _probe(sender: Connection, settings: HsmSettings, seat: Seat, store: Path, holder: int) -> None:
+    """In the process of its own."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it has the PIN
+    sender.send_bytes(msgspec.json.encode(_round_trip(settings, seat, store, holder)))
+
+
+def _ending(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def _pin(path: Path) -> Pin:

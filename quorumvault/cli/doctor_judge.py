@@ -184,8 +184,8 @@ def sync(facts: SyncFacts) -> Finding:
     return ok("fsync", found)
 
 
-def clock(facts: ClockFacts, made: dt.datetime | None) -> list[Finding]:
-    """The wall clock; `made` is when the node's certificate begins.
+def clock(facts: ClockFacts, made: dt.datetime | None, ends: dt.datetime | None) -> list[Finding]:
+    """The wall clock; the node's certificate begins at `made`, its authority's ends at `ends`.
 
     No clock decides safety (I10), but tokens and certificates are refused by a wrong one.
     """
@@ -197,6 +197,10 @@ def clock(facts: ClockFacts, made: dt.datetime | None) -> list[Finding]:
     elif made is not None and now < made:
         late = f"it shows {now:%Y-%m-%d %H:%M} UTC, before the node's certificate was made"
         findings = [fail("clock", f"{late} ({made:%Y-%m-%d %H:%M})", step)]
+    elif ends is not None and now >= ends:
+        # Of ten years: a clock that is ahead is likelier.
+        late = f"it shows {now:%Y-%m-%d %H:%M} UTC, after the authority's certificate ended"
+        findings = [fail("clock", f"{late} ({ends:%Y-%m-%d})", step)]
     elif facts.newest - now > CLOCK_AHEAD_OK:
         seconds = (facts.newest - now).total_seconds()
         found = f"{facts.newest_path} was written {seconds:.0f} s from now: the clock is behind"
@@ -258,7 +262,10 @@ def _dates(
         found = f"not valid before {begins:%Y-%m-%d %H:%M} UTC"
         return fail(check, found, "set the clock right, or issue the certificate again")
     if ends is None or now >= ends:
-        return fail(check, f"expired {ends:%Y-%m-%d %H:%M} UTC" if ends else "no end", step)
+        found = f"expired {ends:%Y-%m-%d %H:%M} UTC" if ends else "no end"
+        return fail(
+            check, f"{found}, by this clock ({now:%Y-%m-%d %H:%M})", f"if it is right: {step}"
+        )
     days = (ends - now).days
     found = f"{days} days left"
     return warn(check, found, step) if days < CERTIFICATE_WARN_DAYS else ok(check, found)

@@ -11,6 +11,7 @@ import shutil
 import socket
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 
 import node_ground
 import pytest
@@ -20,6 +21,7 @@ from chaos.disk_shim import DiskShim
 from chaos.process_clock import WallClock
 from cluster import certificates
 
+HERE = Path(__file__).parent
 OF_THE_MACHINE = {"fsync", "time synchronisation", "memory"}
 """What the machine that runs the tests is like, not the node."""
 LEFT_BYTES = 3 << 20
@@ -277,6 +279,45 @@ def test_a_clock_that_is_behind(copy, tmp_path):
     assert "before the node's certificate" in findings["clock"]["found"]
     assert "set the clock right" in findings["clock"]["next_step"]
     assert bad(findings) == {"clock", "certificate dates"}
+
+
+def test_a_clock_that_is_years_ahead(copy, tmp_path):
+    library = disk_shim.build(tmp_path, process_clock.SOURCE)
+    clock = WallClock(library, tmp_path / "offset")
+    copy.environment |= {"LD_PRELOAD": str(library), **clock.environment}
+    clock.jump(11 * 366 * 86_400_000)
+    _, findings = examined(copy)
+    clock.close()
+    assert "after the authority's certificate ended" in findings["clock"]["found"]
+    assert "set the clock right" in findings["clock"]["next_step"]
+    assert "by this clock" in findings["certificate dates"]["found"]
+    assert bad(findings) == {"clock", "certificate dates", "authority dates"}
+
+
+@pytest.mark.parametrize(
+    ("does", "words", "step"),
+    [
+        ("hang", "did not answer within 10 s", "the network to it and its daemon"),
+        ("crash", "ended the process that loaded it (SIGSEGV)", "reinstall the PKCS#11 library"),
+        ("exit", "ended the process that loaded it (exit code 7)", "reinstall"),
+    ],
+)
+def test_a_pkcs11_library_that_does_what_some_do(copy, tmp_path, does, words, step):
+    library = disk_shim.build(tmp_path, HERE / "bad_module.c")
+    copy.edit(str(node_ground.SOFTHSM), str(library))
+    copy.environment |= {"BAD_MODULE": does}
+    said = diagnosed(copy, "HSM")
+    assert words in said
+    assert step in said
+    mapped = [path for path in Path("/proc").glob("[0-9]*/maps") if str(library) in read(path)]
+    assert mapped == [], "whoever loaded it is gone"
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has ended, or is not ours
+        return ""
 
 
 def test_a_port_that_somebody_has(copy):

@@ -27,6 +27,8 @@ from quorumvault.cli.doctor_facts import (
 
 NOW = dt.datetime(2026, 11, 28, 10, 30, tzinfo=dt.UTC)
 ME = "node 1 of cluster c"
+DAY = dt.timedelta(days=1)
+ENDS = NOW + 3650 * DAY
 GIB = 1 << 30
 TLS = TlsFacts(
     chained=True,
@@ -131,11 +133,14 @@ def test_the_marks_of_a_sync(p50, p99, error, level):
         (NOW, NOW + dt.timedelta(minutes=6), NOW, {"clock": "fail"}),
         (NOW, NOW, NOW + dt.timedelta(minutes=1), {"clock": "fail"}),
         (NOW.replace(year=1970), NOW, None, {"clock": "fail"}),
+        (NOW + 3651 * DAY, NOW, NOW, {"clock": "fail"}),
+        (ENDS - dt.timedelta(seconds=1), NOW, NOW, {}),
+        (ENDS, NOW, NOW, {"clock": "fail"}),
     ],
 )
 def test_a_clock_beside_what_cannot_be_later(now, newest, made, wrong):
-    assert levels(judge.clock(ClockFacts(now, newest, "/f", None), made)) == wrong
-    unkept = judge.clock(ClockFacts(now, newest, "/f", synchronised=False), made)
+    assert levels(judge.clock(ClockFacts(now, newest, "/f", None), made, ENDS)) == wrong
+    unkept = judge.clock(ClockFacts(now, newest, "/f", synchronised=False), made, ENDS)
     assert levels(unkept) == wrong | {"time synchronisation": "warn"}
 
 
