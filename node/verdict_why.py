@@ -55,16 +55,16 @@ def reasons(
 def _of_shards(shards: Sequence[ShardLine]) -> Iterator[str]:
     leaderless = [line.shard for line in shards if line.leader is None]
     if leaderless:
-        yield f"no leader for shard {_ranges(leaderless)}"
+        yield f"no leader for shard {ranges(leaderless)}"
     weak = [line.shard for line in shards if line.leader is not None and not line.served]
     if weak:
-        yield f"too few voters with an HSM are heard by the leader of shard {_ranges(weak)}"
+        yield f"too few voters with an HSM are heard by the leader of shard {ranges(weak)}"
     odd = [line.shard for line in shards if line.state_hash == "differs"]
     if odd:
-        yield f"state hashes differ in shard {_ranges(odd)}"
+        yield f"state hashes differ in shard {ranges(odd)}"
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def ranges(numbers: Sequence[int]) -> str:
     """Ascending numbers for people: 0-3, 7."""
     ends: list[list[int]] = []
     for number in numbers:

@@ -1,4 +1,4 @@
-"""``quorumvault doctor``: is this node fit to run, and if not, what is the next step.
+"""``quorumvault doctor``: is this node fit to run, or this cluster well; if not, what to do next.
 
 It looks at everything that a start would look at, and at what will hurt later, without starting
 anything. It never writes in the data directory, takes none of its locks, and works beside the node.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from quorumvault.cli.exits import Exit
+from quorumvault.cli.exits import Exit, Failure
 from quorumvault.cli.formats import Format
 
 if TYPE_CHECKING:
@@ -28,18 +28,39 @@ LISTENERS: Final = ("client", "peer", "admin", "ops")
 
 def doctor(
     config: Annotated[
-        Path, typer.Option("--config", "-c", help="The node's TOML file.", dir_okay=False)
-    ],
+        Path | None,
+        typer.Option("--config", "-c", help="This machine's node: its TOML file.", dir_okay=False),
+    ] = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask the running cluster of --connection.")
+    ] = False,
+    connection: Annotated[
+        Path | None,
+        typer.Option(
+            "--connection",
+            envvar="QUORUMVAULT_CONNECTION",
+            help="With --online: the cluster's connection file, with admin access.",
+        ),
+    ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="table or json.")] = Format.TABLE,
 ) -> None:
-    """Check one node on its own machine, and say what to do.
+    """Check one node on its own machine, or a running cluster from outside, and say what to do.
 
-    Files, data directory, disk, clock, certificates, ports, HSM (its PIN is tried once), machine.
-    Exit code 0 when all is well, 4 with warnings, 2 with failures.
+    --config: files, data directory, disk, clock, certificates, ports, HSM (its PIN is tried once),
+    machine. --online: what answers, certificates, clocks, versions, links, hashes, leaders, disks,
+    HSMs. Both may be given. Exit code 0 when all is well, 4 with warnings, 2 with failures.
     """
     from quorumvault.cli.doctor_facts import Level  # noqa: PLC0415 - heavy
 
-    findings = examine(config)
+    findings = [] if config is None else examine(config)
+    if online:
+        findings += _online(connection)
+    elif config is None:
+        raise Failure(
+            "give --config FILE for this machine's node, or --online --connection FILE for a "
+            "running cluster",
+            Exit.USAGE,
+        )
     levels = {finding.level for finding in findings}
     if output is Format.JSON:
         lines = [
@@ -57,6 +78,17 @@ def doctor(
     if Level.FAIL in levels:
         raise typer.Exit(Exit.USAGE)
     raise typer.Exit(Exit.DEGRADED if Level.WARN in levels else Exit.OK)
+
+
+def _online(connection: Path | None) -> list[Finding]:
+    if connection is None:
+        raise Failure(
+            "--online asks a running cluster: give its connection file with --connection",
+            Exit.USAGE,
+        )
+    from quorumvault.cli import doctor_online  # noqa: PLC0415 - heavy
+
+    return doctor_online.examine(connection)
 
 
 def line(finding: Finding) -> str:

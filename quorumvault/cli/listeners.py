@@ -71,7 +71,7 @@ class Answer:
     """It had more than was taken."""
     seconds: float
     clock_ahead_s: float | None
-    """The answerer's clock beside ours, from its Date; right to half a second and half the time."""
+    """How far the answerer's clock is ahead of ours at least, by its Date; behind: negative."""
     certificate: bytes | None
     """DER; None without TLS."""
 
@@ -125,6 +125,7 @@ async def _ask(
     try:
         async with asyncio.timeout(most_s), certified_get(context, url) as (certificate, response):
             waited = time.monotonic() - begun
+            ahead = _ahead(response.headers.get("Date", ""), wall, wall + waited)
             async for chunk in response.content.iter_chunked(_CHUNK):
                 body += chunk
                 if len(body) > most_bytes:
@@ -134,7 +135,7 @@ async def _ask(
                 body=bytes(body[:most_bytes]),
                 is_cut=len(body) > most_bytes,
                 seconds=time.monotonic() - begun,
-                clock_ahead_s=_ahead(response.headers.get("Date", ""), wall + waited / 2),
+                clock_ahead_s=ahead,
                 certificate=certificate,
             )
     except TimeoutError:
@@ -143,9 +144,10 @@ async def _ask(
         return NoAnswer(cut(str(error) or type(error).__name__, MAX_REASON))
 
 
-def _ahead(date: str, ours: float) -> float | None:
-    """A Date has whole seconds: half of one is added."""
+def _ahead(date: str, begun: float, ended: float) -> float | None:
+    """It was written between the two, in whole seconds; 0.0: it may have been."""
     try:
-        return email.utils.parsedate_to_datetime(date).timestamp() + 0.5 - ours
+        written = email.utils.parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
         return None
+    return max(written - ended, 0.0) + min(written + 1.0 - begun, 0.0)
