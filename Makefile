@@ -50,6 +50,7 @@ bug-bank: $(TEST_STAMP)
 # The pages that are made from the code; tests/docs says when they are out of date.
 docs: $(STAMP)
 	$(BIN)/python -m node.api_page > docs/api.md
+	$(BIN)/python -m quorumvault.cli.reference > docs/cli.md
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .

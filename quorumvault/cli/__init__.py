@@ -10,12 +10,15 @@ import sys
 from typing import Annotated
 
 import typer
+import typer.main
+from typer.core import TyperGroup
 
 from quorumvault.cli import (
     bench,
     certs,
     chaos,
     cluster,
+    completion,
     config,
     debug,
     demo,
@@ -28,6 +31,7 @@ from quorumvault.cli import (
     probe,
     record,
 )
+from quorumvault.cli.examples import EXAMPLES
 from quorumvault.cli.exits import Exit, Failure
 
 app = typer.Typer(
@@ -53,6 +57,7 @@ app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("probe")(probe.probe)
 app.command("events")(events.events)
+app.command("completion")(completion.completion)
 
 
 def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature
@@ -73,10 +78,28 @@ def _root(
     """A backup-key vault in five data centers: one password, ten guesses."""
 
 
+def command() -> TyperGroup:
+    """The whole program, each command with its example at the end of its help."""
+    root = typer.main.get_command(app)
+    if not isinstance(root, TyperGroup):
+        raise TypeError("the program has no commands")
+    for words, lines in EXAMPLES.items():
+        group = root
+        *path, name = words.split()
+        for word in path:
+            below = group.commands[word]
+            if not isinstance(below, TyperGroup):
+                raise TypeError(f"examples: {words!r} is no command")
+            group = below
+        group.commands[name].epilog = "Example:\n\n" + "\n\n".join(lines)
+    return root
+
+
 def main() -> None:
     """Run one command; a known failure is one line on stderr and its exit code."""
+    completion.get_ready()
     try:
-        app()
+        command()(prog_name=completion.PROGRAM)
     except Failure as failure:
         sys.stderr.write(f"quorumvault: {failure}\n")
         sys.exit(failure.exit_code)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
-import urllib.error
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from quorumvault.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable
 
     from cluster.cluster_file import NodeEntry
@@ -21,9 +18,6 @@ if TYPE_CHECKING:
     from node.verdict_links import Place, Silent
 
 REQUEST_TIMEOUT_S: Final = 3.0
-MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-MAX_REASON: Final = 400
-"""Characters of a node's words that are shown."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ class Access:
                 Exit.USAGE,
             ) from error
         step = f"{path} names it: take the whole folder that the file came in"
-        return cls(nodes, urls, _context(*files, step))
+        return cls(nodes, urls, _operator(*files, step))
 
     @classmethod
     def from_directory(cls, directory: Path, nodes: Iterable[NodeEntry]) -> Access:
@@ -99,7 +93,7 @@ class Access:
 
         """
         operator = directory / "operator"
-        context = _context(
+        context = _operator(
             directory / "ca.pem",
             operator / "cert.pem",
             operator / "key.pem",
@@ -121,49 +115,19 @@ class Access:
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> dict[str, Any] | Refused | Unreachable:
         """One call of the admin listener of a node that `urls` has."""
-        return self._call(f"{self.urls[node]}{path}", method, data, timeout_s)
+        from quorumvault.cli import admin_http  # noqa: PLC0415 - heavy
 
-    def _opener(self) -> urllib.request.OpenerDirector:
-        """The nodes' own addresses and no others: no proxy, no redirect."""
-        return urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),
-            urllib.request.HTTPSHandler(context=self.context),
-            _NoRedirect(),
-        )
-
-    def _call(
-        self,
-        url: str,
-        method: str,
-        data: bytes | None = None,
-        timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> dict[str, Any] | Refused | Unreachable:
-        if not url.startswith("https://"):
-            return Unreachable(f"{url}: admin URLs are https")
-        request = urllib.request.Request(  # noqa: S310 - https only, checked
-            url, method=method, data=data
-        )
-        try:
-            with self._opener().open(request, timeout=timeout_s) as answer:
-                body = answer.read(MAX_ANSWER_BYTES)
-            parsed = json.loads(body)
-        except urllib.error.HTTPError as error:
-            return _refused(error)
-        except urllib.error.URLError as error:
-            cause = error.reason
-            plain = cause.strerror if isinstance(cause, OSError) else None
-            return Unreachable(str(plain or cause))
-        except (OSError, ValueError, RecursionError) as error:
-            return Unreachable(str(error) or type(error).__name__)
-        return parsed if isinstance(parsed, dict) else Unreachable("the answer is not an object")
+        return admin_http.call(self.context, f"{self.urls[node]}{path}", method, data, timeout_s)
 
     def statuses(self) -> dict[str, dict[str, Any] | Unreachable]:
         """Every node's own status, asked at once."""
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - heavy
+
         with ThreadPoolExecutor(len(self.urls)) as pool:
             return dict(zip(self.urls, pool.map(self._status, self.urls), strict=True))
 
     def _status(self, node: str) -> dict[str, Any] | Unreachable:
-        answer = self._call(f"{self.urls[node]}/v1/status", "GET")
+        answer = self.call(node, "GET", "/v1/status")
         if isinstance(answer, Refused):
             return Unreachable(answer.reason)
         if isinstance(answer, dict) and str(answer.get("node")) != node:
@@ -197,65 +161,14 @@ class Access:
 
     def cluster_file(self, node: str) -> dict[str, Any] | Refused | Unreachable:
         """The cluster file that a node follows."""
-        return self._call(f"{self.urls[node]}/v1/cluster", "GET")
+        return self.call(node, "GET", "/v1/cluster")
 
     def hand_over(self, node: str, data: bytes) -> dict[str, Any] | Refused | Unreachable:
         """Give a node a cluster file."""
-        return self._call(f"{self.urls[node]}/v1/cluster", "PUT", data)
+        return self.call(node, "PUT", "/v1/cluster", data)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A node answers for itself: a redirect is a refusal."""
+def _operator(authority: Path, certificate: Path, key: Path, step: str) -> ssl.SSLContext:
+    from quorumvault.cli import admin_http  # noqa: PLC0415 - heavy
 
-    def redirect_request(self, *_: object) -> None:
-        """None: the answer stands as it is."""
-
-
-def _context(authority: Path, certificate: Path, key: Path, step: str) -> ssl.SSLContext:
-    """TLS 1.3 as the operator.
-
-    Raises:
-        Failure: a file is missing or wrong; names it, and ends with `step`.
-
-    """
-    for file in (authority, certificate, key):
-        try:
-            with file.open("rb"):
-                pass  # ssl does not say which file it cannot read
-        except OSError as error:
-            raise Failure(f"{file}: {error.strerror}; {step}", Exit.USAGE) from error
-    file = authority
-    try:
-        context = ssl.create_default_context(cafile=authority)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        file = certificate
-        context.load_cert_chain(certificate, key)
-    except OSError as error:  # also ssl.SSLError
-        raise Failure(
-            f"{file} does not load ({error.strerror or error}; is it PEM, and {key.name} its key?);"
-            f" {step}",
-            Exit.USAGE,
-        ) from error
-    return context
-
-
-def _refused(error: urllib.error.HTTPError) -> Refused:
-    """What a problem says, or its status."""
-    with error:
-        try:
-            parsed = json.loads(error.read(MAX_ANSWER_BYTES))
-        except (OSError, ValueError, RecursionError):
-            parsed = None
-    told = parsed if isinstance(parsed, dict) else {}
-    detail, code, leader = told.get("detail"), told.get("code"), told.get("leader")
-    return Refused(
-        error.code,
-        one_line(detail) if isinstance(detail, str) and detail else f"status {error.code}",
-        one_line(code) if isinstance(code, str) else "",
-        leader if isinstance(leader, int) else 0,
-    )
-
-
-def one_line(text: str) -> str:
-    """A node's words, safe for a terminal and short."""
-    return "".join(each if each.isprintable() else " " for each in text[:MAX_REASON])
+    return admin_http.operator(authority, certificate, key, step)

@@ -58,7 +58,7 @@ def sim(
             "--cpu-minutes", min=0, help="End after so much CPU time, or after the last seed."
         ),
     ] = None,
-    shards: Annotated[int, typer.Option("--shards", min=1, max=16)] = 2,
+    shards: Annotated[int, typer.Option("--shards", min=1, max=16, help="Raft groups.")] = 2,
     faults: Annotated[
         str, typer.Option("--faults", help="Only these kinds, with commas; default all.")
     ] = "",

@@ -58,8 +58,13 @@ def demo(
     witness: Annotated[
         bool, typer.Option("--witness", help="Let each node witness the shares that it gives.")
     ] = False,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Stay up after the story, also without a terminal.")
+    ] = False,
 ) -> None:
     """Bring up five vault nodes, tell their story, and stay up on a terminal."""
+    if stay and command is not None:
+        raise Failure("--exec ends with its command: leave --stay out", Exit.USAGE)
     if root is not None and root.exists():
         if not root.is_dir():
             raise Failure(f"{root} is a file: --root needs a new or empty folder", Exit.USAGE)
@@ -83,6 +88,7 @@ def demo(
                 grace=grace,
                 witness=witness,
                 keep_words=root is not None,
+                stay=stay,
             )
         )
     finally:
@@ -101,6 +107,7 @@ async def _demo(
     grace: int,
     witness: bool,
     keep_words: bool,
+    stay: bool,
 ) -> int:
     from chaos.processes import ClusterError, ProcessCluster  # noqa: PLC0415 - heavy
 
@@ -126,7 +133,7 @@ async def _demo(
             return await _exec(command, cluster, connection_file)
         await _story(cluster)
         story_told = True
-        await _stay(cluster)
+        await _stay(cluster, wanted=stay)
     except ClusterError as error:
         raise Failure(str(error), Exit.UNEXPECTED) from error
     except asyncio.CancelledError:
@@ -198,10 +205,15 @@ async def _story(cluster: ProcessCluster) -> None:
     await story.tell(cluster)
 
 
-async def _stay(cluster: ProcessCluster) -> None:
-    """On a terminal the vault stays up, to be looked at, until Ctrl-C."""
+async def _stay(cluster: ProcessCluster, *, wanted: bool) -> None:
+    """On a terminal the vault stays up, to be looked at, until Ctrl-C; elsewhere if wanted."""
     from quorumvault.cli import story  # noqa: PLC0415 - heavy
 
-    if sys.stdout.isatty():
+    if wanted or sys.stdout.isatty():
         story.say_where(cluster)
         await asyncio.Event().wait()
+    else:
+        _say(
+            "The story is told on stdout, which is no terminal, so the five nodes stop now. "
+            "--stay keeps them up; --exec 'CMD' runs a command against them."
+        )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from quorumvault.cli.completion import node_ids
 from quorumvault.cli.desk import CallFailed, ConnectionFile, Desk
 from quorumvault.cli.events_read import Reader, Told, line, merged
 from quorumvault.cli.exits import Exit
@@ -49,7 +50,10 @@ class Watched:
 def events(
     connection: ConnectionFile,
     node: Annotated[
-        int | None, typer.Option(min=1, help="Of this node.", show_default="all of them")
+        int | None,
+        typer.Option(
+            min=1, help="Of this node.", show_default="all of them", autocompletion=node_ids
+        ),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from quorumvault.cli.completion import node_ids
 from quorumvault.cli.desk import CallFailed, ConnectionFile, Desk
 from quorumvault.cli.exits import Exit, Failure
 from quorumvault.cli.formats import Format
@@ -44,7 +45,10 @@ class Moved:
 def transfer(
     connection: ConnectionFile,
     shard: Annotated[str, typer.Option(help="A shard's number, or 'all'.")],
-    to: Annotated[int, typer.Option(min=1, help="The node that is to lead, by its id.")],
+    to: Annotated[
+        int,
+        typer.Option(min=1, help="The node that is to lead, by its id.", autocompletion=node_ids),
+    ],
     output: Output = Format.TABLE,
 ) -> None:
     """Have a node lead one shard, or all of them.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from quorumvault.cli.completion import node_ids
 from quorumvault.cli.desk import ConnectionFile, Desk
 from quorumvault.cli.exits import Exit, Failure
 from quorumvault.cli.formats import Format
@@ -22,7 +23,10 @@ app = typer.Typer(no_args_is_help=True)
 LOOK_S: Final = 0.25
 """How often a drained node is looked at."""
 
-Which = Annotated[int, typer.Argument(metavar="NODE", help="Which node, by its id.", min=1)]
+Which = Annotated[
+    int,
+    typer.Argument(metavar="NODE", help="Which node, by its id.", min=1, autocompletion=node_ids),
+]
 Output = Annotated[Format, typer.Option("--output", "-o", help="table or json.")]
 
 

@@ -51,6 +51,7 @@ def test_without_a_terminal_the_demo_tells_its_story_and_leaves_nothing_behind(t
     ):
         assert sentence in story
     assert story.count("refused: all guesses are used") == 5
+    assert done.stderr.splitlines()[-1].endswith("--exec 'CMD' runs a command against them.")
     assert not list(tmp_path.iterdir())
     assert not [line for line in running_nodes() if str(tmp_path) in line]
 
@@ -106,6 +107,26 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path):
     assert done.stderr.count("\n") == 1
     assert "not empty" in done.stderr
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_without_a_terminal_it_stays_up_when_told_to(tmp_path: Path):
+    published = tmp_path / "connection.json"
+    with subprocess.Popen(
+        [*DEMO, "--wan", "none", "--stay", "--connection-file", str(published)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as started:
+        assert started.stdout is not None
+        assert any("stay up until you press Ctrl-C" in line for line in started.stdout)
+        probed = subprocess.run(
+            [*DEMO[:-1], "probe", "--connection", str(published)],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        started.send_signal(signal.SIGINT)
+        assert started.wait(timeout=30) == 0
+    assert probed.returncode == 0, probed
 
 
 def test_a_terminated_demo_ends_its_nodes(tmp_path: Path):
