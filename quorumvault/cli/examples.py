@@ -15,7 +15,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "quorumvault demo --exec 'quorumvault cluster status'",
     ),
     "bench": ("quorumvault bench --connection connection.json --clients 64 --seconds 10",),
-    "doctor": ("quorumvault doctor --config /etc/quorumvault/node.toml",),
+    "doctor": (
+        "quorumvault doctor --config /etc/quorumvault/node.toml",
+        "quorumvault doctor --online --connection connection.json",
+    ),
     "probe": (
         "quorumvault probe --connection connection.json",
         "quorumvault probe --connection connection.json --forever --every 30",
