@@ -1,7 +1,8 @@
 #!/bin/sh
 # Install what the vault needs beside Python and cargo: SoftHSM's PKCS#11 module. With --test also
 # libsodium, on which the tests' independent client is built, Prometheus and Alertmanager, with which
-# the alerts are tested, and what `make up` needs beside Docker itself. With --base debootstrap alone, for image/base.sh.
+# the alerts are tested, Chromium and a font, in which the console is looked at, and what `make up`
+# needs beside Docker itself. With --base debootstrap alone, for image/base.sh.
 # Quiet when all is there; says what to install where it may not do so itself.
 set -eu
 
@@ -32,6 +33,7 @@ for_the_tests() {
     ls /usr/lib/libsodium.so.23 /usr/lib/*/libsodium.so.23 >/dev/null 2>&1 || need libsodium23
     has promtool || need prometheus
     has amtool || need prometheus-alertmanager
+    [ -x /usr/bin/chromium ] || need "chromium fonts-inter fonts-dejavu-core"
     has debootstrap || need debootstrap
     has docker-compose || docker compose version >/dev/null 2>&1 || need docker-compose
 }

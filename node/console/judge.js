@@ -8,7 +8,7 @@ import { bytes, counted, named, plural, ranges, span, upper } from "./words.js";
 // shows the moment, an alert waits until it is worth waking somebody.
 const LAG_ENTRIES = 5000;
 const RTT_MS = 400;
-const LOOP_MS = 250;
+const LOOP_MS = 1000; // the worst of 10 s, and the alert asks for more: what an election waits for
 const FSYNC_MS = 500;
 const TICKET_DAYS = 30;
 const PAGE_DAYS = 7;

@@ -8,8 +8,8 @@ import { ledBy, linkState, links, nodeState } from "./judge.js";
 import { sign } from "./signs.js";
 import { clipped, ms, named } from "./words.js";
 
-const WIDE = { tile: [150, 54], text: 15, height: 400, least: 430 };
-const NARROW = { tile: [90, 44], text: 11, height: 330, least: 0 };
+const WIDE = { tile: [164, 54], height: 400, least: 450 };
+const NARROW = { tile: [90, 44], height: 330, least: 0 };
 const EDGE = 8; // pixels between the outermost tiles and the box
 
 /** Where each of `count` tiles has its middle: the first on top, then clockwise. */
@@ -148,7 +148,7 @@ function drawTile(tile, node, state, spot, shape) {
   sign(glyph, tone);
   const size = isWide ? 14 : 11;
   set(glyph, "transform", `translate(${isWide ? 11 : 8} ${high - size - (isWide ? 11 : 9)}) scale(${size / 32})`);
-  put(name, clipped(node.dc, isWide ? 14 : 10));
+  put(name, clipped(node.dc, isWide ? 15 : 10));
   setAll(name, { x: isWide ? 11 : 8, y: isWide ? 21 : 18, "font-size": isWide ? 14 : 12 });
   put(says, isWide && node.view !== null && led > 0 ? `${word}, leads ${led}` : word);
   setAll(says, { x: isWide ? 30 : 23, y: high - (isWide ? 13 : 11), "font-size": isWide ? 12.5 : 11 });

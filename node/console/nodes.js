@@ -9,6 +9,7 @@ import { ago, bytes, clock, grouped, moment, ms, span } from "./words.js";
 const COLUMNS = ["Node", "State", "Leads", "Lag", "Fsync p99", "Heard", "HSM", "Disk free", "Certificate", "Up for"];
 const TEXT_COLUMNS = ["Node", "State", "HSM"];
 const NOTHING = "–";
+const IN_FLIGHT = 100; // entries that a node may lack while all is well and many write
 
 export class Nodes {
   constructor(table) {
@@ -48,7 +49,7 @@ export class Nodes {
     put(leads.lastChild, ledBy(node.node, state).length);
     const behind = lagOf(node, state);
     put(lag.lastChild, behind === null ? NOTHING : grouped(behind));
-    set(lag, "data-tone", behind > 0 ? "some" : null);
+    set(lag, "data-tone", behind > IN_FLIGHT ? "some" : null);
     const fsyncMs = status?.fsync_p99_ms ?? null;
     put(fsync.lastChild, fsyncMs === null ? NOTHING : `${ms(fsyncMs)} ms`);
     const silence = heardMs(node.node, state);

@@ -11,6 +11,7 @@
 export const BUCKET_MS = 10_000;
 export const BUCKETS = 90;
 export const WINDOW_MS = BUCKET_MS * BUCKETS;
+const AT_ONCE_MS = 5000; // answers that follow so closely are one after the other
 const KINDS = ["attempts", "lockouts", "errors"];
 
 export class Rates {
@@ -59,9 +60,8 @@ export class Rates {
     if (number <= 0) return;
     const first = Math.floor(Math.max(from, to - WINDOW_MS) / BUCKET_MS);
     const last = Math.floor(to / BUCKET_MS);
-    // Poll to poll, all belongs to now: whole numbers stay whole.
-    if (last - first <= 1) {
-      this.#bucket(last)[kind] += number;
+    if (to - from <= AT_ONCE_MS) {
+      this.#bucket(last)[kind] += number; // poll to poll: whole numbers stay whole
       return;
     }
     for (let bucket = first; bucket <= last; bucket += 1) {
