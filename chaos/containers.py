@@ -210,6 +210,9 @@ class Stack:
             "QUORUMVAULT_NET": NET,
             "QUORUMVAULT_RUN": str(self.root / "run"),
             "QUORUMVAULT_IMAGE": self._image,
+            "WAN": "none",  # its service would stand between who sends and who receives
+            "MONITORING": "no",
+            "GRAFANA": "no",
             "PYTHON": sys.executable,
         }
 
