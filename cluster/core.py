@@ -230,3 +230,8 @@ class Core:
         """Say what an operator must see; repeated texts are kept once."""
         if text not in self.alarms:
             self.alarms.append(text)
+
+    def alarm_over(self, beginning: str) -> None:
+        """What an alarm of this beginning said is so no longer."""
+        for text in [each for each in self.alarms if each.startswith(beginning)]:
+            self.alarms.remove(text)

@@ -8,7 +8,7 @@ before the HSM knows it too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cluster import statehash
 from cluster.limits import LAZY_PUTS_NS, MARKS_NS, MS, STAMP_RETRY_NS, TICK_MS
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from cluster.frames import ShardMark
     from cluster.marks import Memory
     from cluster.types import RecordId
+
+UNSTAMPED: Final = "the HSM did not take the stamp: this node votes and leads no more"
+"""An alarm until it does."""
 
 
 class Durability:
@@ -193,8 +196,9 @@ class Durability:
 
     def _stamped(self, ok: bool, stamped: list[tuple[Group, TermVote]]) -> None:  # noqa: FBT001
         if not ok:
-            self._core.alarm("the HSM did not take the stamp: this node votes and leads no more")
+            self._core.alarm(UNSTAMPED)
             return
+        self._core.alarm_over(UNSTAMPED)
         for group, term_vote in stamped:
             if group.stamped != term_vote:
                 group.stamped = term_vote

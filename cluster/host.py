@@ -18,6 +18,7 @@ from cluster.api import HostStatus, HostStopped, NotAGiver, ProposalResult, Shap
 from cluster.commands import Barrier, Command, encode_command
 from cluster.core import LEADER, Peer
 from cluster.limits import PROPOSER_DEADLINE_S, SECOND
+from cluster.membership import OLD_BOOK
 from cluster.parts import make_parts
 from cluster.readies import Readies
 from cluster.report import status
@@ -285,6 +286,7 @@ class Host:
         for node in came:
             core.peers[node] = Peer(node, shape.seats[node])
         core.shape = shape
+        core.alarm_over(OLD_BOOK)
         self._parts.memory.adopt(core.peers)
         self._parts.gate.adopt(core.peers)
         self._parts.hashes.adopt(core.peers)

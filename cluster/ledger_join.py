@@ -135,8 +135,7 @@ class LedgerJoin:
             joining.lacking_since = now
         elif now - joining.lacking_since >= LEDGER_LACKING_NS:
             self._core.alarm(
-                f"shard {shard}: this node joins and needs the ledgers of"
-                f" {self._core.shape.threshold} other seats; it has those of"
+                f"{_lacking(shard)} {self._core.shape.threshold} other seats; it has those of"
                 f" {', '.join(str(seat) for seat in sorted(joining.said)) or 'none'} and hears no"
                 " other complete one: bring another node back"
             )
@@ -366,10 +365,16 @@ class LedgerJoin:
                 overlay.put_row(record_id, row, old)
                 moved.append(record_id)
         self._core.groups[shard].ledger = True
+        self._core.alarm_over(_lacking(shard))
         self._durability.dirty.add(shard)
         self._durability.force()
         del self._shards[shard]
         return moved
+
+
+def _lacking(shard: ShardId) -> str:
+    """How the alarm begins that is over once the ledger is complete."""
+    return f"shard {shard}: this node joins and needs the ledgers of"
 
 
 def _merged(

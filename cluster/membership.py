@@ -56,6 +56,10 @@ class Change(Struct, frozen=True):
     revision: int
 
 
+OLD_BOOK: Final = "this node's cluster.json is of revision"
+"""How the alarm begins that a newer file ends."""
+
+
 class Refrain(Struct, frozen=True):
     """A change is due and must not be made now; the reason is for an operator."""
 
@@ -80,7 +84,7 @@ def next_change(book: Shape, view: View) -> Change | Refrain | None:
     """Decide; None when the shard is as the book says, or waits for a learner."""
     if book.revision < view.revision:
         return Refrain(
-            f"this node's cluster.json is of revision {book.revision}, and shard {view.shard} has"
+            f"{OLD_BOOK} {book.revision}, and shard {view.shard} has"
             f" members by revision {view.revision}: hand this node the newest one"
             " ('quorumvault member sync')"
         )

@@ -13,6 +13,7 @@ from cluster.api import HostStopped
 from cluster.core import LEADER
 from cluster.limits import GIVER_NS, LEARNER_LAG_ENTRIES, LEARNER_STEADY_NS
 from cluster.membership import (
+    OLD_BOOK,
     Change,
     Refrain,
     View,
@@ -42,6 +43,9 @@ class Reconcile:
         self._fit_since: dict[tuple[int, NodeId], int] = {}
         """(shard, learner) -> since when it has been fit to vote, as the leader sees it."""
 
+        self._refrained: dict[int, str] = {}
+        """Shard -> why its leader, this node, does not make a change."""
+
     # ---- the leader's side
 
     def on_time(self, now: int) -> None:
@@ -52,10 +56,12 @@ class Reconcile:
                 self._lead(group, alive, now)
             else:
                 self._forget(group.shard)
+                self._refrain(group, None)
 
     def _lead(self, group: Group, alive: frozenset[NodeId], now: int) -> None:
         if self._at_goal(group):
             self._forget(group.shard)
+            self._refrain(group, None)
             return
         view = View(
             shard=group.shard,
@@ -67,11 +73,22 @@ class Reconcile:
         )
         match next_change(self._core.shape, view):
             case Change() as change:
+                self._refrain(group, None)
                 self._propose(group, change)
             case Refrain(why):
-                self._core.alarm(why)
+                self._refrain(group, why)
             case None:
-                pass
+                self._refrain(group, None)
+
+    def _refrain(self, group: Group, why: str | None) -> None:
+        """Why a change that is due is not made is an alarm for as long as that is so."""
+        before = self._refrained.pop(group.shard, why)
+        # That of an old book is every node's, not the leader's alone: `adopt` ends it.
+        if before is not None and before != why and not before.startswith(OLD_BOOK):
+            self._core.alarm_over(before)
+        if why is not None:
+            self._refrained[group.shard] = why
+            self._core.alarm(why)
 
     def _at_goal(self, group: Group) -> bool:
         """The usual case, at the cost of one comparison."""
@@ -169,7 +186,7 @@ class Reconcile:
         shape = self._core.shape
         if group.revision > shape.revision:
             self._core.alarm(
-                f"this node's cluster.json is of revision {shape.revision}, and shard"
+                f"{OLD_BOOK} {shape.revision}, and shard"
                 f" {group.shard} has members by revision {group.revision}: hand this node the"
                 " newest one ('quorumvault member sync')"
             )

@@ -130,6 +130,7 @@ def test_a_leader_with_the_old_book_changes_nothing_and_says_so(world):
     world.untold = set()
     for node in (1, 2, 5):
         world.tell(node)
+    assert not any("member sync" in alarm for alarm in world.nodes[5].host.status().alarms)
     finish(world)
 
 
@@ -529,4 +530,5 @@ def test_a_node_that_starts_with_an_older_book_than_its_shards_have_seen_says_so
     assert any("revision 0" in alarm for alarm in world.nodes[1].host.status().alarms)
     world.untold = set()
     world.tell(1)
+    assert not any("revision 0" in alarm for alarm in world.nodes[1].host.status().alarms)
     finish(world)

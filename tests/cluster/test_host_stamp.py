@@ -5,6 +5,7 @@ from raft_world import wire_message
 
 from chaos.sim import MS, Account, World
 from cluster.api import Applied
+from cluster.durability import UNSTAMPED
 from cluster.frames import Frame, RaftMessages, encode_frame
 from cluster.stamp import decode_stamp
 
@@ -192,3 +193,21 @@ def test_a_node_whose_hsm_is_away_from_its_first_tick_on_follows():
     world.until(world.led)
     assert world.nodes[1].up
     assert world.leader() != 1
+
+
+def test_the_alarm_of_a_vote_that_was_not_stamped_ends_when_one_is():
+    world = World().start()
+    leader = world.leader()
+    others = [node for node in world.alive if node.id != leader]
+    for node in others[:2]:
+        node.hsm_away = True
+    world.nodes[leader].crash()
+
+    def alarmed():
+        return [node for node in others[:2] if UNSTAMPED in node.host.status().alarms]
+
+    world.until(alarmed, seconds=15)
+    for node in others[:2]:
+        node.hsm_away = False
+    world.until(world.led, seconds=15)
+    world.until(lambda: not alarmed(), seconds=15)
