@@ -210,3 +210,25 @@ def test_all_five_drained_leave_every_shard_a_leader_that_says_so(desk: Desk):
         assert desk.post(node, "undrain") == (200, {"draining": False})
     wait_until(lambda: all(readiness(vault, node)[0] == 200 for node in vault.ids), "all ready")
     wait_until(lambda: client_sees(vault, 1)[0] in (200, 404), "it serves")
+
+
+def test_events_are_paged_by_number_and_name_what_an_operator_did(desk: Desk):
+    before = desk.status(2)["events"]
+    assert desk.post(2, "drain")[0] == 200
+    assert desk.post(2, "undrain")[0] == 200
+    code, page = desk.ask("GET", 2, f"events?after={before}&limit=1000")
+    assert code == 200
+    assert page["newest"] == before + len(page["events"])
+    texts = {event["kind"]: event["text"] for event in page["events"]}
+    assert texts["drain"].startswith("drained by operator ")
+    assert texts["undrain"].startswith("undrained by operator ")
+    numbers = [event["seq"] for event in page["events"]]
+    assert numbers == list(range(before + 1, page["newest"] + 1))
+    first = desk.ask("GET", 2, "events?limit=1")[1]
+    assert [event["seq"] for event in first["events"]] == [first["oldest"]]
+    for query in ("limit=0", "limit=1001", "after=-1", "since=1"):
+        code, problem = desk.ask("GET", 2, f"events?{query}")
+        assert (code, problem["code"]) == (400, "malformed")
+    peer = Desk(desk.vault, "nodes/3")
+    assert peer.ask("GET", 2, "events")[0] == 403
+    peer.session.close()
