@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import pytest
@@ -35,12 +38,11 @@ class Reader:
     """A browser's EventSource, as far as it matters here."""
 
     def __init__(self, vault: Vault5, node: int, **headers: str) -> None:
-        self.answer = requests.get(
-            vault.ops_url(node) + "/console/events",
-            headers=headers,
-            timeout=30,
-            stream=True,
-        )
+        self.connection = HTTPConnection(vault.cluster.nodes[node].entry.ops, timeout=30)
+        self.connection.request("GET", "/console/events", headers=headers)
+        self.socket = self.connection.sock  # the answer takes it over
+        self.answer = self.connection.getresponse()
+        assert self.answer.status == 200
         self.seen: list[dict[str, Any]] = []
         self.ended = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -49,7 +51,8 @@ class Reader:
     def _read(self) -> None:
         fields: dict[str, str] = {}
         try:
-            for line in self.answer.iter_lines(decode_unicode=True):
+            for raw in self.answer:
+                line = raw.decode().rstrip("\n")
                 if line:
                     name, _, value = line.partition(": ")
                     fields[name] = value
@@ -58,7 +61,7 @@ class Reader:
                     assert (int(fields["id"]), fields["event"]) == (event["seq"], event["kind"])
                     self.seen.append(event)
                     fields = {}
-        except (requests.RequestException, AttributeError, ValueError):
+        except (OSError, HTTPException):
             pass  # it was closed, here or there
         finally:
             self.ended.set()
@@ -72,7 +75,11 @@ class Reader:
         )
 
     def close(self) -> None:
+        with suppress(OSError):  # the node has ended the stream
+            self.socket.shutdown(socket.SHUT_RDWR)
+        assert self.ended.wait(10)
         self.answer.close()
+        self.connection.close()
 
 
 def test_a_death_and_a_return_are_seen_by_whoever_watches(vault: Vault5):
