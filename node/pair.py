@@ -87,7 +87,9 @@ def _certificates(key: str, path: Path, data: bytes) -> tuple[x509.Certificate, 
     try:
         return tuple(x509.load_pem_x509_certificates(data))
     except ValueError:
-        raise ConfigError(f"{key} {path} is not a certificate in PEM") from None
+        raise ConfigError(
+            f"{key} {path} is not a certificate in PEM; put the right one there"
+        ) from None
 
 
 def check_holder(pair: Pair, cluster: ClusterFile, entry: NodeEntry) -> None:
@@ -125,7 +127,9 @@ def check_key(pair: Pair) -> None:
     except TypeError:
         raise ConfigError(f"tls.key_file {path} is encrypted: give one that is not") from None
     except ValueError:
-        raise ConfigError(f"tls.key_file {path} is not a private key in PEM") from None
+        raise ConfigError(
+            f"tls.key_file {path} is not a private key in PEM; put it there"
+        ) from None
     if key.public_key() != pair.own.public_key():
         raise ConfigError(
             f"tls.key_file {path} is not the key of tls.cert_file {pair.files.cert}: "

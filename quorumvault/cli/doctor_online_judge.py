@@ -264,7 +264,8 @@ def leaders(nodes: Sequence[NodeFacts], found: Overview) -> list[Finding]:
     ]
     if away:
         step = "wait half a minute: it mends itself; or quorumvault leader balance"
-        findings.append(warn("leaders", f"shard {ranges(away)} is led away from its seat", step))
+        text = f"led away from its own seat: shard {ranges(away)}"
+        findings.append(warn("leaders", text, step))
     led = ", ".join(f"node {line.node}: {line.leads}" for line in found.nodes if line.reachable)
     return findings or [ok("leaders", f"spread over the nodes ({led})")]
 
