@@ -26,7 +26,7 @@ from chaos.operating import operate
 from cluster.types import NodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from chaos.faults import Fault
@@ -40,6 +40,8 @@ STOP_S: Final = 30
 """stop_grace_period of the compose file: a drain lasts 10 s at most (drain_s)."""
 KILLED: Final = 137
 """Exit code of a container whose process got SIGKILL."""
+TERMINATED: Final = 143
+"""The same of SIGTERM, before the node has begun to listen to it: Python is still importing."""
 PROCESS: Final = "the driver 'process' does it"
 SIMULATOR: Final = "the simulator does it"
 NEVER: Final[dict[type[msgspec.Struct], str]] = {
@@ -309,17 +311,13 @@ class DockerDriver:
         if not await self._stack.running(node):
             return "it was down already"
         await self._thaw(node)
-        self._ours[node, KILLED] += 1
-        try:
+        with self._ending(node, KILLED):
             await self._stack.do("kill", node)
-        except DriverError:
-            self._ours[node, KILLED] -= 1
-            raise
         await self._stack.do("wait", node)
         return "SIGKILL"
 
     async def _drain(self, node: int) -> str:
-        """SIGTERM, and wait until it has drained and ended.
+        """SIGTERM, and wait until it has drained and ended; one that starts has nothing to drain.
 
         Raises:
             DriverError: it did not end in time, or not with 0.
@@ -328,13 +326,26 @@ class DockerDriver:
         if not await self._stack.running(node):
             return "it was down already"
         began = time.monotonic()
-        self._ours[node, 0] += 1
-        await self._stack.do("stop", node, "--time", str(STOP_S), timeout_s=STOP_S + READY_S * 30)
-        code = await self._stack.inspect(node, ".State.ExitCode")
-        if code != "0":
-            self._ours[node, 0] -= 1
-            raise DriverError(f"node {node} was asked to stop and ended with exit code {code}")
-        return f"drained and ended after {time.monotonic() - began:.1f} s"
+        codes = {0} if node in await self.ready() else {0, TERMINATED}
+        with self._ending(node, *codes):
+            await self._stack.do("stop", node, "--time", str(STOP_S), timeout_s=2.0 * STOP_S)
+            code = int(await self._stack.inspect(node, ".State.ExitCode"))
+            if code not in codes:
+                raise DriverError(f"node {node} was asked to stop and ended with exit code {code}")
+        for other in codes - {code}:
+            self._ours[node, other] -= 1
+        how = "drained and ended" if code == 0 else "it was still starting, and ended"
+        return f"{how} after {time.monotonic() - began:.1f} s"
+
+    @contextlib.contextmanager
+    def _ending(self, node: int, *codes: int) -> Iterator[None]:
+        """We are about to end a node, with one of these exit codes; if not, its end is not ours."""
+        self._ours.update((node, code) for code in codes)
+        try:
+            yield
+        except DriverError:
+            self._ours.subtract((node, code) for code in codes)
+            raise
 
     async def _begin(self, node: int) -> str:
         if await self._stack.running(node):

@@ -239,7 +239,7 @@ class ProcessDriver:
         await self.cluster.kill(number)
 
     async def _drain(self, number: int) -> str:
-        """SIGTERM, and wait until it has drained and ended.
+        """SIGTERM, and wait until it has drained and ended; one that starts has nothing to drain.
 
         Raises:
             DriverError: it did not end in time, or not with 0.
@@ -249,10 +249,13 @@ class ProcessDriver:
         if not node.running or node.process is None:
             return "it was down already"
         began = time.monotonic()
+        starting = not await self._is_ready(number)
         self._mark_killed(number)
         self.cluster.signal(number, signal.SIGTERM)
         code = await self._ended(number, STOP_S)
         self.cluster.write_connection()
+        if starting and code == -signal.SIGTERM:  # it did not listen to signals yet
+            return "it was still starting, and ended"
         if code != 0:
             how = f"not within {STOP_S:g} s" if code is None else f"with exit code {code}"
             raise DriverError(f"node {number} was asked to stop and ended {how}")
