@@ -144,4 +144,4 @@ def test_with_a_node_dead_and_another_drained_each_command_says_what_is_so(
     assert "serves again" in operator.is_told(f"node undrain {DRAINED}", 0)
     stormy_vault.restart(DEAD)
     operator.until_healthy()
-    assert "started" in operator.gets(f"events --node {DEAD}")
+    assert "started" in operator.gets(f"events --node {DEAD} --last 0")
