@@ -15,12 +15,15 @@ demo: $(STAMP)
 	@$(BIN)/quorumvault demo $(ARGS)
 
 # Five data centers in containers (deploy/README.md). `stop` keeps everything, `down` destroys it.
+# MONITORING=no does without Prometheus and Alertmanager, GRAFANA=yes adds Grafana.
+MONITORING ?= yes
+UP = WAN="$(WAN)" MONITORING="$(MONITORING)" GRAFANA="$(GRAFANA)" deploy/up.sh
 up: can-up $(STAMP)
-	@PYTHON="$(CURDIR)/$(BIN)/python" WAN="$(WAN)" deploy/up.sh
+	@PYTHON="$(CURDIR)/$(BIN)/python" $(UP)
 
 # Before minutes are spent on setting up: is Docker there, are the ports free?
 can-up:
-	@PYTHON="$(PYTHON)" WAN="$(WAN)" deploy/up.sh --check
+	@PYTHON="$(PYTHON)" $(UP) --check
 
 roll: $(STAMP)
 	@PYTHON="$(CURDIR)/$(BIN)/python" IMAGE="$(IMAGE)" SEATS="$(SEATS)" deploy/roll.sh

@@ -23,6 +23,12 @@ mkdir -p "$run/secrets"
 for seat in $seats; do # compose wants the files of its secrets also to remove what used them
     touch "$run/secrets/pin-$seat" "$run/secrets/so-pin-$seat"
 done
+# What an earlier `make up` may have added has volumes too.
+case $(cat "$run/overrides" 2>/dev/null || true) in
+*docker-compose.monitoring.yml*) ;;
+*) printf '%s' ":$here/docker-compose.monitoring.yml" >>"$run/overrides" ;;
+esac
+export COMPOSE_PROFILES=grafana
 compose down --volumes --remove-orphans --timeout 15 >"$run/down.log" 2>&1 || {
     tail -n 15 "$run/down.log" >&2
     fail "not everything could be removed: read the lines above, then 'make down' again"

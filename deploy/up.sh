@@ -12,10 +12,17 @@ free_ports() {
     for seat in $seats; do
         running "$project-node-$seat" && continue
         for port in "$ports${seat}443" "$ports${seat}444" "$ports${seat}090"; do
-            "${PYTHON:-python3}" -c "import socket; socket.create_server(('127.0.0.1', $port))" 2>/dev/null ||
-                fail "port $port on 127.0.0.1 is taken: end what listens there ('ss -ltnp sport = :$port' names it), then 'make up' again"
+            free_port "$port"
         done
     done
+    for service in $watchers; do
+        running "$project-${service%:*}" || free_port "$ports${service#*:}"
+    done
+}
+
+free_port() {
+    "${PYTHON:-python3}" -c "import socket; socket.create_server(('127.0.0.1', $1))" 2>/dev/null ||
+        fail "port $1 on 127.0.0.1 is taken: end what listens there ('ss -ltnp sport = :$1' names it), then 'make up' again"
 }
 
 free_disk() {
@@ -60,13 +67,49 @@ choose_wan() {
     esac
 }
 
+# Prometheus and Alertmanager unless MONITORING=no; GRAFANA=yes adds Grafana, which needs a registry.
+choose_monitoring() {
+    watchers=""
+    [ "${GRAFANA:-no}" = no ] || MONITORING=yes
+    case ${MONITORING:-no} in
+    no) return ;;
+    yes) ;;
+    *) fail "MONITORING is '$MONITORING': use yes or no" ;;
+    esac
+    watchers="prometheus:9090 alertmanager:9093"
+    more=${more:+$more:}$here/docker-compose.monitoring.yml
+    case ${GRAFANA:-no} in
+    no) ;;
+    yes)
+        watchers="$watchers grafana:3000"
+        export COMPOSE_PROFILES=grafana
+        ;;
+    *) fail "GRAFANA is '$GRAFANA': use yes or no" ;;
+    esac
+}
+
+wait_watchers() {
+    deadline=$(($(date +%s) + ready_seconds))
+    for service in $watchers; do
+        name=$project-${service%:*}
+        until running "$name" && { [ "${service%:*}" = grafana ] || docker exec "$name" answers "${service#*:}" >/dev/null 2>&1; }; do
+            [ "$(date +%s)" -lt "$deadline" ] ||
+                fail "$name is not ready after $ready_seconds s: 'docker logs $name' says why; 'make up MONITORING=no' does without it"
+            sleep 0.2
+        done
+    done
+}
+
 need_docker
+choose_wan
+choose_monitoring
 free_ports
 free_disk
-choose_wan
 [ "${1:-}" != --check ] || exit 0
 make_pins
+mkdir -p "$run/alerting"
 "$here/image/build.sh" "$image"
+[ -z "$watchers" ] || "$here/image/monitoring.sh"
 printf '%s' "${more:+:$more}" >"$run/overrides"
 printf '%s' "${WAN:-none}" >"$run/wan"
 say "  starting five data centers"
@@ -79,6 +122,7 @@ if ! compose up --detach --remove-orphans >"$run/up.log" 2>&1; then
 fi
 take_files
 wait_ready
+wait_watchers
 drop_old_images
 cat <<END
 Five nodes are ready. Clients use $shown/connection.json, for example:
@@ -88,6 +132,9 @@ node  client                    admin (mTLS)              ops
 END
 for seat in $seats; do
     echo "   $seat  https://127.0.0.1:$ports${seat}443   https://127.0.0.1:$ports${seat}444   http://127.0.0.1:$ports${seat}090"
+done
+for service in $watchers; do
+    echo "${service%:*}: http://127.0.0.1:$ports${service#*:}"
 done
 cat <<END
 Next: 'make status' shows all; 'make stop' stops and keeps everything; 'make down' destroys it.

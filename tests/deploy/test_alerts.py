@@ -84,6 +84,14 @@ def test_every_alert_says_how_urgent_it_is_what_it_means_and_where_its_page_is(a
     assert f"[{name(alert)}](runbooks/{name(alert)}.md)" in (ROOT / "docs/alerts.md").read_text()
 
 
+def test_what_is_recorded_is_used_and_named_by_level_metric_and_operation():
+    used = " ".join(rule["expr"] for rule in EVERY)
+    used += " ".join(path.read_text() for path in (ROOT / "deploy" / "grafana").rglob("*.json"))
+    for record in RECORDED:
+        assert re.fullmatch(r"[a-z_]+:[a-z_]+:[a-z0-9_]+", record)
+        assert record in used
+
+
 def test_alertmanager_tells_of_every_severity_and_inhibits_only_alerts_that_exist():
     document = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())
     receivers = {each["name"] for each in document["receivers"]}

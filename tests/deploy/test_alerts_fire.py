@@ -6,6 +6,7 @@ fast (quicker.py). docs/alerts.md has the times of one run with `-s`.
 
 from __future__ import annotations
 
+import dashboards
 import pytest
 from accounts import Account
 from disk_vault import DiskVault
@@ -17,7 +18,7 @@ from chaos.process_disk import why_no_mount
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 GUESSES = 2
-ACCOUNTS = 24
+MANY = 24
 """More than the 20 lockouts that are a spike."""
 
 
@@ -55,11 +56,13 @@ def test_all_is_well_and_only_the_watchdog_is_heard(vault, watch):
 
 
 def test_many_accounts_that_lose_their_keys_are_told_at_once(vault, watch):
-    fault = watch.fault("LockoutSpike")
-    for number in range(ACCOUNTS):
-        account = Account(vault, f"spike-{number}")
-        node = vault.ids[number % 5]
+    accounts = [
+        (vault.ids[number % 5], Account(vault, f"spike-{number}")) for number in range(MANY)
+    ]
+    for node, account in accounts:
         account.register(node, b"right", b"k" * 32)
+    fault = watch.fault("LockoutSpike")
+    for node, account in accounts:
         for guess in range(GUESSES):
             account.guess(node, b"wrong-%d" % guess)
         account.close()
@@ -67,6 +70,13 @@ def test_many_accounts_that_lose_their_keys_are_told_at_once(vault, watch):
     fault.fires()
     fault.is_told_to("page")
     fault.clears()
+
+
+@pytest.mark.parametrize("path", dashboards.FILES, ids=lambda path: path.stem)
+def test_every_panel_of_every_dashboard_has_data(watch, path):
+    for name, query in dashboards.expressions(dashboards.load(path)).items():
+        if "annotation" not in name:  # no page fires now
+            wait_until(lambda asked=query: watch.query(asked), f"{name} has data: {query}")
 
 
 def test_nodes_die_one_after_the_other_and_each_step_is_told(vault, watch):
