@@ -10,6 +10,7 @@ need_docker
     say "nothing is up: 'make up' brings it up"
     exit 0
 }
+export COMPOSE_PROFILES=grafana
 compose stop >"$run/stop.log" 2>&1 || {
     tail -n 15 "$run/stop.log" >&2
     fail "not everything could be stopped: read the lines above"
