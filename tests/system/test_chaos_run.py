@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
 LIMIT = 10
-SEED = 173
-"""Where mounts are allowed it draws: a node killed, a one-way cut, a frozen node and more."""
+SEED = 58
+"""It draws a node killed, another one stopped, a one-way cut, a clock that drifts, and transfers."""
 
 
 @dataclass
