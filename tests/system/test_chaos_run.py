@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
 LIMIT = 10
 SEED = 58
-"""It draws a node killed, another one stopped, a one-way cut, a clock that drifts, and transfers."""
+"""It draws a node killed, one stopped, a one-way cut, a clock that drifts, and transfers."""
 
 
 @dataclass
