@@ -263,7 +263,10 @@ def leaders(nodes: Sequence[NodeFacts], found: Overview) -> list[Finding]:
         and home in well
     ]
     if away:
-        step = "wait half a minute: it mends itself; or quorumvault leader balance"
+        step = (
+            "it mends itself in half a minute, or in ten if that seat could not win when it was "
+            "asked; quorumvault leader transfer moves it at once"
+        )
         text = f"led away from its own seat: shard {ranges(away)}"
         findings.append(warn("leaders", text, step))
     led = ", ".join(f"node {line.node}: {line.leads}" for line in found.nodes if line.reachable)
