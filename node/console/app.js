@@ -44,14 +44,20 @@ async function ask() {
 }
 
 async function poll() {
+  let state;
   try {
-    const state = await ask();
-    heard.state = state;
-    heard.at = Date.now();
-    heard.problem = "";
-    show(state, heard.at);
+    state = await ask();
   } catch (error) {
     heard.problem = error.name === "TimeoutError" ? "no answer in time" : error.message;
+    banner();
+    return;
+  }
+  try {
+    show(state, Date.now());
+    Object.assign(heard, { state, at: Date.now(), problem: "" });
+  } catch (error) {
+    console.error(error); // a bug of this page must not look like a healthy vault: it becomes stale
+    heard.problem = `this page cannot show the answer (${error.message})`;
   }
   banner();
 }

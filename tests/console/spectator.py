@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
+POLL_MS = 2000
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WRITES_DOCS = os.environ.get("QUORUMVAULT_WRITE_DOCS") == "1"
 MAX_IMAGE_BYTES = 200 * 1024
@@ -49,8 +50,9 @@ class Spectator:
     def __init__(self, page: Page, origin: str) -> None:
         self.page = page
         self.origin = origin
-        self.excused: list[str] = []
-        """Parts of console lines that the test itself provoked."""
+        self.excused = ["ERR_NETWORK_CHANGED"]
+        """Parts of console lines that are not the page's doing but the test's; or the machine's: a
+        network came or went, the browser drops what is under way, and the page asks again."""
         self._said: list[str] = []
         self._asked: list[str] = []
         page.on("console", self._on_console)
@@ -75,7 +77,11 @@ class Spectator:
 
     def open(self) -> None:
         self.page.goto(f"{self.origin}/")  # the way in leads to the console
-        expect(self.page.locator("#nodes tbody tr")).to_have_count(5)
+        try:
+            expect(self.page.locator("#nodes tbody tr")).to_have_count(5)
+        except AssertionError as error:
+            error.add_note(f"said: {self._said}; asked: {self._asked}")
+            raise
 
     def _on_console(self, message: ConsoleMessage) -> None:
         self._said.append(f"{message.type}: {message.text}")
@@ -128,10 +134,19 @@ class Spectator:
             self.page.wait_for_function(f"([kind, n]) => ({count})(kind) === n", arg=[kind, number])
 
     def next_answers(self, number: int) -> None:
-        """Wait for so many more answers of the node."""
+        """So many more answers of the node; at once, with a clock of our own."""
         for _ in range(number):
             with self.page.expect_response("**/state.json"):
-                pass
+                self.after(POLL_MS)
+
+    def has_own_clock(self) -> None:
+        """Let the page's time be put forward; to be opened anew for it."""
+        self.page.clock.install()
+        self.open()
+
+    def after(self, milliseconds: int) -> None:
+        """Put the page's time forward: what is due in it happens now."""
+        self.page.clock.fast_forward(milliseconds)
 
     def overflow(self) -> int:
         """Pixels by which the page is wider than its window."""

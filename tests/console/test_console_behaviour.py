@@ -21,6 +21,9 @@ HOSTILE = '<img src=x onerror="window.hit=1"><b>x</b>'
 LEAST_CONTRAST = 4.5
 """WCAG 2.2, 1.4.3, for text of usual size."""
 MOST_STOPS = 60
+STALE_MS = 8000
+DRAWN_FOR = """(width) => ["map", "traffic"].every((id) =>
+  document.querySelector(`#${id} > svg`).getBoundingClientRect().width < width)"""
 NARROW = (640, 360, 320)
 """Pixels: a usual window at a zoom of 200 %, a phone, the least that WCAG 2.2 asks for (1.4.10)."""
 
@@ -95,7 +98,7 @@ def test_in_the_worst_state_every_word_has_contrast_and_nothing_is_too_wide(
         assert [each for each in contrasts if each[0] < LEAST_CONTRAST] == []
     for width in NARROW:
         page.set_viewport_size({"width": width, "height": 600})
-        spectator.next_answers(1)  # drawn anew for this width
+        page.wait_for_function(DRAWN_FOR, arg=width)
         assert spectator.overflow() == 0, width
 
 
@@ -103,6 +106,7 @@ def test_a_poll_moves_nothing_and_makes_no_row_anew(spectator: Spectator) -> Non
     page = spectator.page
     turn = itertools.cycle((0, 1))
     page.route("**/state.json", lambda route: _alter(route, partial(_well, turn=next(turn))))
+    spectator.has_own_clock()
     spectator.next_answers(2)
     page.evaluate("""() => {
       window.rows = [...document.querySelectorAll("#nodes tr, #shards li, #map g, #matrix td")];
@@ -120,18 +124,39 @@ def test_a_poll_moves_nothing_and_makes_no_row_anew(spectator: Spectator) -> Non
 
 def test_without_answers_it_says_since_when_and_recovers(spectator: Spectator) -> None:
     page = spectator.page
-    spectator.excused = ["ERR_INTERNET_DISCONNECTED", "ERR_NETWORK", "ERR_INCOMPLETE_CHUNKED"]
+    spectator.excused += ["ERR_INTERNET_DISCONNECTED", "ERR_INCOMPLETE_CHUNKED"]
+    spectator.has_own_clock()
     spectator.sees("Healthy", "two more data centers may fail")
     seen = page.locator("#events li").count()
     page.context.set_offline(True)
+    spectator.after(STALE_MS)
     expect(page.locator("#word")).to_contain_text("Stale since")
     expect(page.locator("#tolerance")).to_contain_text("it was healthy then")
     assert page.locator("body").get_attribute("data-stale") == ""
     page.context.set_offline(False)
+    spectator.next_answers(1)
     spectator.sees("Healthy", "two more data centers may fail")
     expect(page.locator("body")).not_to_have_attribute("data-stale", "")
     keys = page.locator("#events li").evaluate_all("rows => rows.map((row) => row.textContent)")
     assert len(keys) >= seen > 0
+
+
+def test_a_part_that_did_not_arrive_is_asked_for_again(spectator: Spectator) -> None:
+    page = spectator.page
+    spectator.excused.append("ERR_FAILED")
+    page.route("**/map.js", lambda route: route.abort(), times=1)
+    spectator.has_own_clock()
+
+
+def test_an_answer_that_cannot_be_shown_does_not_look_well(spectator: Spectator) -> None:
+    page = spectator.page
+    spectator.excused.append("TypeError")
+    spectator.has_own_clock()
+    page.route("**/state.json", lambda route: _alter(route, lambda state: state.pop("shards")))
+    for _ in range(4):
+        spectator.next_answers(1)
+    expect(page.locator("#word")).to_contain_text("Stale since")
+    expect(page.locator("#tolerance")).to_contain_text("this page cannot show the answer")
 
 
 def test_a_foreign_word_is_text_whatever_it_says(spectator: Spectator) -> None:

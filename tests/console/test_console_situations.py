@@ -91,7 +91,6 @@ def test_a_phone_shows_everything_and_scrolls_only_downwards(
         expect(phone.page.locator("#matrix-hint")).to_contain_text("From node 1 (frankfurt) to")
         for summary in phone.page.locator("summary").all():
             summary.tap()
-        phone.next_answers(1)
         assert phone.overflow() == 0
         if WRITES_DOCS:
             phone.picture("phone-light", "header", "#map")
