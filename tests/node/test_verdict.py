@@ -6,7 +6,7 @@ import five_reports as f
 import msgspec
 import pytest
 
-from node.foreign import MAX_ITEMS, MAX_TEXT, Unintelligible, decode, status_of
+from node.foreign import MAX_ITEMS, MAX_TEXT, MAX_VALUES, Unintelligible, decode, status_of
 from node.report import StatusReport
 from node.verdict import judge
 from node.verdict_links import Silent
@@ -283,6 +283,11 @@ def test_a_report_survives_the_way_there():
     assert decode(msgspec.json.encode(f.report(4)), StatusReport) == f.report(4)
 
 
+def test_the_largest_vault_there_may_be_is_understood():
+    most = f.changed(f.report(4), groups=[f.group(4, shard, 4) for shard in range(256)])
+    assert decode(msgspec.json.encode(most), StatusReport) == most
+
+
 def test_a_newer_node_may_say_more():
     assert status_of(wire() | {"moon": {"phase": 3}}) == f.report(4)
 
@@ -299,10 +304,12 @@ def test_a_newer_node_may_say_more():
         {"uptime_s": float("inf")},
         {"incarnation": 2**53 + 1},
         {"incarnation": -(2**70)},
+        {"moon": 10**400},
         {"hash_agreement": "perhaps"},
         {"alarms": ["x"] * (MAX_ITEMS + 1)},
         {"checks": {str(n): {"ok": True, "detail": ""} for n in range(MAX_ITEMS + 1)}},
         {"moon": [[[[[[[[[[1]]]]]]]]]]},
+        {"moon": [[0] * MAX_ITEMS] * (MAX_VALUES // MAX_ITEMS)},
     ],
 )
 def test_what_is_no_report_is_refused_in_one_line(change):
