@@ -208,3 +208,10 @@ def test_without_an_ops_address_the_rest_is_asked():
     files = [file for file, _ in parts.calls(Member(3, 3, "paris", "https://c", "https://a", None))]
     assert "nodes/3/status.json" in files
     assert "nodes/3/metrics.txt" not in files
+
+
+def test_an_answer_made_to_be_searched_slowly_is_not():
+    body = b"eyJaaaaaaaa-" * (1 << 14)
+    began = time.process_time()
+    assert parts.suspicion(body) == ""
+    assert time.process_time() - began < 1
