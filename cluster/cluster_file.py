@@ -370,6 +370,8 @@ def _mistake_in_nodes(nodes: tuple[NodeEntry, ...]) -> str | None:
         if entry.id in ids:
             return f"$.nodes[{place}].id: {entry.id} stands there twice"
         ids.add(entry.id)
+        if not entry.dc.isprintable():
+            return f"$.nodes[{place}].dc: must be printable: it is shown on terminals"
         listeners = {
             "peer": entry.peer,
             "client": entry.client,

@@ -127,11 +127,13 @@ class Access:
             return dict(zip(self.urls, pool.map(self._status, self.urls), strict=True))
 
     def _status(self, node: str) -> dict[str, Any] | Unreachable:
-        answer = self.call(node, "GET", "/v1/status")
+        from node.foreign import cut  # noqa: PLC0415 - heavy
+
+        answer = self.call(node, "GET", "/v1/status", timeout_s=REQUEST_TIMEOUT_S)
         if isinstance(answer, Refused):
             return Unreachable(answer.reason)
         if isinstance(answer, dict) and str(answer.get("node")) != node:
-            return Unreachable(f"node {answer.get('node')} answers at its address")
+            return Unreachable(cut(f"node {answer.get('node')} answers at its address"))
         return answer
 
     def places(self) -> list[Place]:

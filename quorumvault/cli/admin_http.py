@@ -5,8 +5,10 @@ Apart from `admin`, since help and completion need none of it and it takes time 
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+WHOLE_ANSWER: Final = 2
+"""Times the time-out, which is for each step: a node that trickles its answer is given up then."""
 MAX_REASON: Final = 400
 """Characters of a node's words that are shown."""
 
@@ -29,6 +33,19 @@ def call(
     """Ask; whatever the network or the node does is a result."""
     if not url.startswith("https://"):
         return Unreachable(f"{url}: admin URLs are https")
+    came: list[dict[str, Any] | Refused | Unreachable] = []
+    one = threading.Thread(  # a daemon: nobody waits for a node that was given up
+        target=lambda: came.append(_exchange(context, url, method, data, timeout_s)), daemon=True
+    )
+    one.start()
+    most_s = WHOLE_ANSWER * timeout_s
+    one.join(most_s)
+    return came[0] if came else Unreachable(f"no whole answer within {most_s:g} s")
+
+
+def _exchange(
+    context: ssl.SSLContext, url: str, method: str, data: bytes | None, timeout_s: float
+) -> dict[str, Any] | Refused | Unreachable:
     request = urllib.request.Request(  # noqa: S310 - https only, checked
         url, method=method, data=data
     )
@@ -46,9 +63,9 @@ def call(
     except urllib.error.URLError as error:
         cause = error.reason
         plain = cause.strerror if isinstance(cause, OSError) else None
-        return Unreachable(str(plain or cause))
-    except (OSError, ValueError, RecursionError) as error:
-        return Unreachable(str(error) or type(error).__name__)
+        return Unreachable(cut(str(plain or cause), MAX_REASON))
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
+        return Unreachable(cut(str(error), MAX_REASON) or type(error).__name__)
     return parsed if isinstance(parsed, dict) else Unreachable("the answer is not an object")
 
 
@@ -92,7 +109,7 @@ def _refused(error: urllib.error.HTTPError) -> Refused:
     with error:
         try:
             parsed = json.loads(error.read(MAX_ANSWER_BYTES))
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError, RecursionError, http.client.HTTPException):
             parsed = None
     told = parsed if isinstance(parsed, dict) else {}
     detail, code, leader = told.get("detail"), told.get("code"), told.get("leader")

@@ -105,6 +105,7 @@ MISTAKES = [
     (changed("nodes", 1, "id", to=0), r"\$\.nodes\[.*\]\.id: Expected `int` >= 1"),
     (changed("nodes", 1, "seat", to=1), r"seat: every seat from 1 to 5"),
     (changed("nodes", 1, "seat", to=6), r"seat: Expected `int` <= 5"),
+    (changed("nodes", 1, "dc", to="\x1b[2J"), r"nodes\[1\].dc: must be printable"),
     (changed("nodes", 1, "dc", to=""), r"dc: Expected `str` of length >= 1"),
     (changed("nodes", 1, "peer", to="nohost"), r"\$\.nodes\[1\]\.peer: must be host:port"),
     (changed("nodes", 1, "peer", to="h:0"), r"\$\.nodes\[1\]\.peer: the port must be"),

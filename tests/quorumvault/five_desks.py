@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+NO_HTTP = 0
+"""As a status: the document's bytes are all that is sent."""
 CLUSTER = UUID("00000000-0000-0000-0000-000000000007")
 
 
@@ -56,6 +58,11 @@ class Desks:
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 status, document = desks.answer(node, f"{self.command} {self.path}", body)
+                if status == NO_HTTP:
+                    for part in [document] if isinstance(document, bytes) else document:
+                        self.wfile.write(part)
+                    self.close_connection = True
+                    return
                 data = document if isinstance(document, bytes) else json.dumps(document).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))

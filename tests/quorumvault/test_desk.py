@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
-from five_desks import Desks, problem
+from five_desks import NO_HTTP, Desks, problem
 from five_reports import changed, led_by
 from typer.testing import CliRunner
 
@@ -94,6 +95,44 @@ def test_what_a_node_says_cannot_move_the_cursor_of_a_terminal(desks):
     desks.set("POST /v1/undrain", problem(409, "conflict", "no\x1b[2Jway\r\nquorumvault: all well"))
     failed = failure(desks, "node", "undrain", "1")
     assert "\x1b" not in str(failed)
+
+
+SHOUTS = "\x1b]0;all well\x07\x9b2J"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, {"node": SHOUTS}),
+        (200, {"node": 3, "moon": 10**400}),
+        (NO_HTTP, f"{SHOUTS}\r\n".encode()),
+        (NO_HTTP, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nno"),
+        (NO_HTTP, b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nnone"),
+        (NO_HTTP, b"HTTP/1.1 200 OK\r\n" + b"x" * 70_000),
+    ],
+)
+def test_one_hostile_node_neither_hides_the_others_nor_moves_the_cursor(desks, answer):
+    desks.set("GET /v1/status", answer, 3)
+    done = run(desks, "cluster", "status")
+    assert done.exit_code == Exit.DEGRADED, done.exception
+    assert "node 3 (paris) does not answer" in done.output
+    assert all(letter.isprintable() or letter == "\n" for letter in done.output)
+
+
+def test_a_node_that_trickles_its_answer_is_given_up(desks, monkeypatch):
+    monkeypatch.setattr("quorumvault.cli.admin.REQUEST_TIMEOUT_S", 0.2)
+    ended = threading.Event()
+
+    def trickle():
+        yield b"HTTP/1.1 200 OK\r\nX: "
+        while not ended.wait(0.05):
+            yield b"x"
+
+    desks.set("GET /v1/status", (NO_HTTP, trickle()), 3)
+    done = run(desks, "cluster", "status")
+    ended.set()
+    assert done.exit_code == Exit.DEGRADED
+    assert "node 3 (paris) does not answer: no whole answer within" in done.output
 
 
 @pytest.mark.parametrize(

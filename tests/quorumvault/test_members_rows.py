@@ -124,3 +124,16 @@ def test_without_any_file_there_is_nothing_to_show(desks):
     done = run(desks)
     assert isinstance(done.exception, Failure)
     assert done.exception.exit_code == Exit.CONNECTION
+
+
+def test_what_a_node_says_cannot_move_the_cursor_of_a_terminal(desks):
+    shouts = "\x1b]0;all well\x07"
+    named = msgspec.json.decode(encode(after_replacement()))
+    named["nodes"][0]["dc"] = shouts
+    desks.set("GET /v1/cluster", (200, encode(book())))
+    desks.set("GET /v1/cluster", (200, named), 2)
+    desks.set("GET /v1/status", (200, {"node": shouts}), 3)
+    done = run(desks)
+    assert done.exit_code == Exit.DEGRADED
+    assert "node 3 (paris) does not answer" in done.output
+    assert all(letter.isprintable() or letter == "\n" for letter in done.output)
