@@ -26,7 +26,8 @@ _HEAD: Final = """# Metrics
 Every node answers `GET /metrics` on its ops listener, in Prometheus' text format. Counters begin at
 0 with the process; times are seconds, sizes bytes. No label holds an account, a record or a
 secret: `peer` is a node id, `seat` a seat, `route` a call of [the API](api.md), `code` its problem
-code or `ok`. The alerts over these are in [alerts.md](alerts.md).
+code or `ok`. The alerts over these are in [alerts.md](alerts.md), dashboards
+in [deploy/grafana](../deploy/README.md#monitoring).
 
 Shards are replicated: what is counted "as applied here" every node counts for itself, so take the
 `max` over the nodes, not the `sum`. What clients ask is counted where they asked: there the `sum`
