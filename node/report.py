@@ -128,6 +128,8 @@ class StatusReport(Struct, frozen=True):
     """Disk space: enough, short or full."""
     failed_reload: str = ""
     """Why the last reload was refused; empty when it was not, or there was none."""
+    leaving: bool = False
+    """It was told to stop, and will be gone in a moment."""
     events: int = 0
     """Sequence number of the newest event (GET /v1/events)."""
 
@@ -176,6 +178,7 @@ class Reporter:
             incarnation=status.incarnation,
             hsm=HsmReport(picture.hsm, picture.hsm_reason),
             draining=picture.draining or picture.drained,
+            leaving=picture.draining,
             groups=[
                 GroupLine(
                     shard=group.shard,

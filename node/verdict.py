@@ -2,7 +2,8 @@
 
 `quorumvault cluster status` and the console show the same judgement. It is meant for somebody who
 must decide what may be switched off next, so what it counts on is what is certain: a node bears a
-further loss only if it answers, votes, has its HSM and hears, and is heard by, the shard's leader.
+further loss only if it answers, votes, has its HSM, is to stay, knows who leads the shard, and
+hears, and is heard by, that leader.
 A data center that is cut off the mesh is a failure already used up, though its node still answers.
 Agreement of state hashes is judged from what the nodes report at equal indexes, and by every node
 for itself at run time (I8).
@@ -44,6 +45,7 @@ class ShardLine:
     """Somebody leads, a majority hears him, and enough seats can give shares."""
     tolerated: int
     """How many more nodes may fail before it is not."""
+    voters: list[int]
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def _shard_line(
         if node in groups
         and _is_sound(answering[node])
         and leader is not None
+        and groups[node].leader  # a claim to lead that nobody knows of is no leader
         and (node == leader or links.both_ways(node, leader))
     }
     seats = {answering[node].seat for node in sound if groups[node].ledger_complete}
@@ -135,6 +138,7 @@ def _shard_line(
         state_hash=_agreement([(g.hash_index, g.hash) for g in groups.values() if g.hash]),
         served=leader is not None and spare >= 0,
         tolerated=max(0, spare),
+        voters=list(seen.voters),
     )
 
 
@@ -156,6 +160,7 @@ def _is_sound(report: StatusReport) -> bool:
         report.hsm.healthy
         and report.hash_agreement == "agrees"
         and report.room != "full"
+        and not report.leaving
         and all(report.checks[name].ok for name in ("raft", "caught-up") if name in report.checks)
     )
 

@@ -47,6 +47,7 @@ def reasons(
     lines += [*_of_shards(shards), *_of_links(said, links, len(places), few)]
     newest = max((report.revision for _, report in said), default=0)
     for place, report in said:
+        lines += [f"{place.name} {line}" for line in _of_seat(place, report, shards)]
         told = TOLD_APART | (FOLLOWS if place.node in few else frozenset())
         lines += [f"{place.name}{line}" for line in _of_node(report, newest, told)]
     return [cut(line, MAX_LINE) for line in lines]
@@ -93,6 +94,16 @@ def _of_links(
                 yield f"no link from {one.name} to {other.name}: {there}"
             elif back:
                 yield f"no link from {other.name} to {one.name}: {back}"
+
+
+def _of_seat(place: Place, report: StatusReport, shards: Sequence[ShardLine]) -> Iterator[str]:
+    """In which shards it is no voter, or no share-giver, for good until something is done."""
+    mute = [s.shard for s in shards if s.leader is not None and place.node not in s.voters]
+    if mute:
+        yield f"has no vote in shard {ranges(mute)}"
+    young = [g.shard for g in report.groups if not g.ledger_complete and g.shard not in mute]
+    if young:
+        yield f"gives no shares yet in shard {ranges(sorted(young))}: its ledger is not complete"
 
 
 def _of_node(report: StatusReport, newest: int, told: Container[str]) -> Iterator[str]:

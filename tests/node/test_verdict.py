@@ -96,6 +96,20 @@ def learner(told):
         told[node] = f.with_groups(told[node], voters=(1, 2, 3, 4), learners=(5,))
 
 
+def leaving(told):
+    for node in (4, 5):
+        told[node] = f.changed(
+            f.failing(told[node], "serving", "draining"), draining=True, leaving=True
+        )
+
+
+def alone_with_a_claim(told):
+    for node in (1, 2, 3, 4):
+        lost = f.with_groups(told[node], role="follower", leader=0)
+        told[node] = f.failing(lost, "quorum", "no leader known for shard 0, 1, 2")
+    told[5] = f.with_groups(told[5], role="leader", leader=5, term=9)
+
+
 def one_way(told):
     f.cut(told, 4, 5)
 
@@ -195,8 +209,20 @@ CASES = {
     "the operator does not reach a leader": (
         silent_leader, "degraded", 1, ["node 1 (frankfurt) does not answer: timed out"],
     ),
-    "a newcomer gives no shares yet": (newcomer, "healthy", 1, []),
-    "a newcomer does not vote yet": (learner, "healthy", 1, []),
+    "a newcomer gives no shares yet": (
+        newcomer, "degraded", 1,
+        ["node 3 (paris) gives no shares yet in shard 0-2: its ledger is not complete"],
+    ),
+    "a newcomer does not vote yet": (
+        learner, "degraded", 1, ["node 5 (stockholm) has no vote in shard 0-2"],
+    ),
+    "two nodes are on their way out": (
+        leaving, "degraded", 0, ["node 4 (dublin): draining", "node 5 (stockholm): draining"],
+    ),
+    "one says that it leads, and nobody else knows of a leader": (
+        alone_with_a_claim, "no-quorum", 0,
+        ["too few voters with an HSM are heard by the leader of shard 0-2"],
+    ),
     "a node has an older cluster file": (
         lambda told: told.update(
             {n: f.changed(r, revision=1) for n, r in told.items() if n != 2}),
