@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Annotated, Final, assert_never
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from cluster.certificates import CertificateError, OperatorIdentity, peer_identity
-from cluster.cluster_file import MAX_FILE_BYTES, ClusterFileError, encode
+from cluster.cluster_file import (
+    MAX_FILE_BYTES,
+    MAX_NODE_ID,
+    MAX_SHARDS,
+    ClusterFileError,
+    encode,
+)
 from cluster.handover import (
     HandedOver,
     NotInTime,
@@ -50,11 +56,10 @@ CALLS: Final = (
 
 
 class Transfer(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of POST /v1/leader/transfer."""
+    """The body of POST /v1/leader/transfer; bounded, since events repeat what was asked."""
 
-    shard: int
-    to: int
-    """Node id."""
+    shard: Annotated[int, Meta(ge=0, lt=MAX_SHARDS)]
+    to: Annotated[int, Meta(ge=1, le=MAX_NODE_ID)]
 
 
 class Admin:
@@ -77,6 +82,8 @@ class Admin:
 
     async def serve(self, request: web.BaseRequest) -> web.Response:
         """Answer one request of an operator."""
+        if "Origin" in request.headers:  # a web page has an operator's browser, and certificate
+            return _problem(403, "forbidden", "no browsers here; use 'quorumvault'")
         operator = self._operator(request)
         if operator is None:
             return _problem(403, "forbidden", "an operator's certificate, please")
