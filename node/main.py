@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from aiohttp import web
 
 from cluster.certificates import put_pair
+from cluster.cluster_file import split_address
 from cluster.fatal import end_process
 from cluster.host import Host
 from cluster.links import Links
@@ -270,7 +271,10 @@ class Node:
         ops = Ops(self._assembly.health, self._assembly.metrics, lambda: True)
         surveyor = Surveyor(self._book, self._opened.entry.id, self._view)
         closing.push_async_callback(surveyor.close)
-        return Inside(ops, surveyor, self._view, self._streams)
+        return Inside(ops, surveyor, self._view, self._streams, self._ops_hosts)
+
+    def _ops_hosts(self) -> set[str]:
+        return {split_address(each.ops)[0].lower() for each in self._book.current.nodes}
 
     def _view(self) -> View:
         return View(

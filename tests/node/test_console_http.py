@@ -47,7 +47,9 @@ async def stand():
 
 @pytest.fixture
 async def served(stand):
-    inside = Inside(Ops(), SimpleNamespace(), lambda: None, stand.streams)
+    inside = Inside(
+        Ops(), SimpleNamespace(), lambda: None, stand.streams, lambda: {"dc1.vault.example"}
+    )
     async with RawTestServer(inside.serve, handler_cancellation=True) as server:
         yield server
 
@@ -141,6 +143,30 @@ def test_files_of_other_kinds_and_folders_are_left_out(tmp_path):
 async def test_it_only_reads(http, method, name):
     async with http.request(method, f"/console/{name}") as answer:
         assert answer.status == 405
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:9090", "127.0.0.1.evil.example", "localhost.evil.example",
+     "evil.example:9090:1", "dc1.vault.example.evil", "127.0.0.1@evil.example"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/console/", "/console/state.json", "/console/events"])
+async def test_a_name_that_somebody_elses_page_made_to_mean_this_node_is_not_answered(
+    http, path, host
+):
+    async with http.get(path, headers={"Host": host}) as answer:
+        assert answer.status == 421
+        assert "cluster file" in await answer.text()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["10.0.0.7", "10.0.0.7:9090", "[::1]:9090", "[fd00::7]", "localhost:9090", "node-3:9090",
+     "DC1.vault.example:9090", "vault.localhost", ""],
+)  # fmt: skip
+async def test_an_address_or_a_name_of_ours_is_answered(http, host):
+    async with http.get("/console/", headers={"Host": host}) as answer:
+        assert answer.status == 200
 
 
 async def test_everything_else_is_as_before(http):
