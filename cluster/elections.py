@@ -84,12 +84,28 @@ def preferred_node(shard: ShardId, seats: Mapping[NodeId, Seat]) -> NodeId:
     return by_seat[shard % len(by_seat)][1]
 
 
+PROBE, REPLICATE = 0, 1
+"""How raft-rs keeps a follower (GroupStatus.progress)."""
+
+
+def follows(state: int, matched: int, last_index: int) -> bool:
+    """The follower takes entries, or lacks none.
+
+    A follower that was away is probed until the next entry, which in a quiet shard may be never.
+    """
+    return state == REPLICATE or (state == PROBE and matched == last_index)
+
+
 def nearly_matched(status: GroupStatus, node: NodeId) -> bool:
-    """The node replicates, is heard, and is at most a few entries behind."""
-    for peer, matched, _, active, state in status.progress:
+    """The voter follows and is at most a few entries behind.
+
+    Whether it is heard is asked elsewhere: raft's own mark of it is off at the beginning of each
+    election timeout.
+    """
+    for peer, matched, _, _, state in status.progress:
         if peer == node:
             near = matched + SPREAD_LAG_ENTRIES >= status.last_index
-            return near and active and state == 1 and node in status.voters
+            return near and follows(state, matched, status.last_index) and node in status.voters
     return False
 
 
@@ -97,7 +113,8 @@ def best_heir(status: GroupStatus, node_id: NodeId, willing: set[NodeId]) -> Nod
     """The willing voter with the longest matched log, for a drain."""
     best: tuple[int, int] | None = None
     for peer, matched, _, active, state in status.progress:
-        usable = active and state == 1 and peer in status.voters and NodeId(peer) in willing
-        if peer != node_id and usable and (best is None or matched > best[0]):
+        usable = active and peer in status.voters and NodeId(peer) in willing
+        fit = usable and follows(state, matched, status.last_index)
+        if peer != node_id and fit and (best is None or matched > best[0]):
             best = (matched, peer)
     return None if best is None else NodeId(best[1])

@@ -87,7 +87,10 @@ class Leadership:
         }
 
     def balance(self) -> list[ShardId]:
-        """Ask every preferred seat at once that is fit, however short a time; the shards asked."""
+        """Ask every preferred seat at once that is fit, however short a time; the shards asked.
+
+        Also one that was asked in vain: an operator who asks knows that something has changed.
+        """
         now = self._core.now()
         groups = self._core.groups
         return [group.shard for group in groups if self._ask_preferred(group, now, patience_ns=0)]
@@ -104,8 +107,7 @@ class Leadership:
             self._asked.pop(group.shard, None)
         if group.role != LEADER or wanted == core.shape.node_id:
             return False
-        asked = self._asked.get(group.shard)
-        if asked is not None and now - asked < SPREAD_AGAIN_NS:
+        if patience_ns and now - self._asked.get(group.shard, -SPREAD_AGAIN_NS) < SPREAD_AGAIN_NS:
             return False
         if now - core.peers[wanted].connected_since < patience_ns or unwilling(core, group, wanted):
             return False

@@ -201,3 +201,53 @@ def test_balance_asks_every_fit_seat_at_once_and_does_not_wait_half_a_minute():
     assert stage.host(leader).balance() == []
     stage.bring_back()
     judge(stage)
+
+
+def test_balance_asks_a_seat_again_that_was_asked_in_vain_a_moment_ago():
+    """Spreading leaves such a seat alone for ten minutes; an operator knows that it is back."""
+    stage = Stage(shards=5)
+    stage.run(1)
+    leader = stage.leader()
+    heir = stage.followers[0]
+    shard = next(s for s in range(5) if stage.node_ids[s] == heir)
+    stage.run(3)
+    assert shard in stage.host(leader).balance()
+    stage.kill(heir)
+    stage.run(5)
+    stage.bring_back(heir)
+    stage.until(lambda: stage.leader(shard) is not None, 5)
+    stage.run(3)
+    assert stage.leader(shard) != heir
+
+    assert stage.host(stage.leader(shard)).balance() == [shard]
+    stage.until(lambda: stage.leader(shard) == heir, 3)
+    judge(stage)
+
+
+def test_in_a_quiet_vault_who_was_away_is_an_heir_as_soon_as_it_is_back(stage):
+    """Nothing was written since: raft probes such a follower until something is, and need not."""
+    leader, term = stage.leader(), stage.terms()
+    for node in stage.followers:
+        stage.kill(node)
+        stage.run(3)
+        stage.bring_back(node)
+        stage.run(3)
+    assert (stage.leader(), stage.terms()) == (leader, term)
+
+    heir = stage.followers[0]
+    assert outcome(stage, leader, heir, seconds=1) == HandedOver(heir)
+    judge(stage)
+
+
+def test_in_a_quiet_vault_who_drains_last_in_a_rolling_restart_hands_over(stage):
+    leader = stage.leader()
+    for node in stage.followers:
+        stage.kill(node)
+        stage.run(3)
+        stage.bring_back(node)
+        stage.run(3)
+    assert stage.leader() == leader
+
+    stage.host(leader).set_drained(drained=True)
+    stage.until(lambda: stage.leader() not in (None, leader), 1)
+    judge(stage)
