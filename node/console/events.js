@@ -26,6 +26,9 @@ export class Events {
     this.source = null;
     this.again = null;
     level.addEventListener("change", () => this.#draw());
+    list.addEventListener("pointerover", ({ target }) => {
+      if (target.matches("time")) set(target, "title", moment(Date.parse(target.dateTime), Date.now()));
+    });
     pause.addEventListener("click", () => this.#pauseOrResume());
   }
 
@@ -108,7 +111,6 @@ function drawRow(row, { t, level, kind, text, shard, peer }) {
   const at = Date.parse(t);
   put(time, clock(at));
   set(time, "datetime", t);
-  set(time, "title", moment(at, Date.now()));
   put(how, level);
   set(row, "data-level", LEVELS.includes(level) ? level : "info");
   put(what, kind);

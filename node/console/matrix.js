@@ -1,6 +1,7 @@
 // The latency matrix: what each node says of its way to each other one. Every cell is a button with
 // a word or a number; on focus, hover or touch the line below tells the rest. One stop for the tab
-// key, arrow keys inside (the grid pattern of WAI-ARIA).
+// key, arrow keys inside (the grid pattern of WAI-ARIA). A screen reader gets it all from the label of
+// the cell; the line is not announced, or it would speak at every poll.
 
 import { byId, element, follow, put, set, setAll } from "./dom.js";
 import { way } from "./judge.js";

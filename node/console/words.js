@@ -25,10 +25,10 @@ export const upper = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 /** Milliseconds: "0.4", "12", "1,204". */
 export const ms = (value) => (value < 9.95 ? value.toFixed(1) : grouped(value));
 
-/** A span of time, one or two units: "0.2 s", "41 s", "3 min", "2 h 10 min", "26 h", "5 d 3 h". */
+/** A span of time, one or two units: "0.2 s", "41 s", "119 s", "3 min", "2 h 10 min", "26 h", "5 d 3 h". */
 export function span(seconds) {
   if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
-  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes} min`;
   const hours = Math.floor(minutes / 60);
