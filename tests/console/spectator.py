@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import expect
+from playwright.sync_api import Error, expect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 POLL_MS = 2000
+NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
+TRIES = 5
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WRITES_DOCS = os.environ.get("QUORUMVAULT_WRITE_DOCS") == "1"
 MAX_IMAGE_BYTES = 200 * 1024
@@ -50,7 +52,7 @@ class Spectator:
     def __init__(self, page: Page, origin: str) -> None:
         self.page = page
         self.origin = origin
-        self.excused = ["ERR_NETWORK_CHANGED"]
+        self.excused = [NETWORK_CHANGED]
         """Parts of console lines that are not the page's doing but the test's; or the machine's: a
         network came or went, the browser drops what is under way, and the page asks again."""
         self._said: list[str] = []
@@ -76,12 +78,23 @@ class Spectator:
             context.close()
 
     def open(self) -> None:
-        self.page.goto(f"{self.origin}/")  # the way in leads to the console
+        self._go()
         try:
             expect(self.page.locator("#nodes tbody tr")).to_have_count(5)
         except AssertionError as error:
             error.add_note(f"said: {self._said}; asked: {self._asked}")
             raise
+
+    def _go(self) -> None:
+        for _ in range(TRIES):
+            try:
+                self.page.goto(f"{self.origin}/")  # the way in leads to the console
+            except Error as error:
+                if NETWORK_CHANGED not in error.message:
+                    raise
+            else:
+                return
+        raise AssertionError(f"this machine's networks changed at each of {TRIES} tries")
 
     def _on_console(self, message: ConsoleMessage) -> None:
         self._said.append(f"{message.type}: {message.text}")
