@@ -42,6 +42,8 @@ KILLED: Final = 137
 """Exit code of a container whose process got SIGKILL."""
 TERMINATED: Final = 143
 """The same of SIGTERM, before the node has begun to listen to it: Python is still importing."""
+FREEZE_TRIES: Final = 5
+FREEZE_FAILED: Final = "unable to freeze"
 PROCESS: Final = "the driver 'process' does it"
 SIMULATOR: Final = "the simulator does it"
 NEVER: Final[dict[type[msgspec.Struct], str]] = {
@@ -273,9 +275,7 @@ class DockerDriver:
                     await asyncio.sleep(every_ms / 1000)
                 return f"killed and started {times} times"
             case f.Pause(node):
-                await self._stack.do("pause", node)
-                self._frozen.add(node)
-                return "frozen"
+                return await self._freeze(node)
             case f.Resume(node):
                 await self._thaw(node)
                 return "goes on"
@@ -354,6 +354,19 @@ class DockerDriver:
         if tag(f.Cut) not in self.impossible:
             await self._wires.again(node)  # it has a new namespace, long before it listens
         return "started"
+
+    async def _freeze(self, node: int) -> str:
+        """The container runtime gives up when a busy machine does not freeze a process at once."""
+        for tries in range(1, FREEZE_TRIES + 1):
+            try:
+                await self._stack.do("pause", node)
+            except DriverError as error:
+                if FREEZE_FAILED not in str(error) or tries == FREEZE_TRIES:
+                    raise
+            else:
+                break
+        self._frozen.add(node)
+        return "frozen"
 
     async def _thaw(self, node: int) -> None:
         if node in self._frozen:
