@@ -2,7 +2,7 @@
 # Install what the vault needs beside Python and cargo: SoftHSM's PKCS#11 module. With --test also
 # libsodium, on which the tests' independent client is built, Prometheus and Alertmanager, with which
 # the alerts are tested, Chromium and a font, in which the console is looked at, and what `make up`
-# needs beside Docker itself. With --base debootstrap alone, for image/base.sh.
+# needs beside Docker itself. With --base debootstrap and Debian's keys alone, for image/base.sh.
 # Quiet when all is there; says what to install where it may not do so itself.
 set -eu
 
@@ -29,19 +29,24 @@ for_the_vault() {
     need softhsm2
 }
 
+for_the_base() {
+    has debootstrap || need debootstrap
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || need debian-archive-keyring
+}
+
 for_the_tests() {
     ls /usr/lib/libsodium.so.23 /usr/lib/*/libsodium.so.23 >/dev/null 2>&1 || need libsodium23
     has promtool || need prometheus
     has amtool || need prometheus-alertmanager
     [ -x /usr/bin/chromium ] || need "chromium fonts-inter fonts-dejavu-core"
-    has debootstrap || need debootstrap
+    for_the_base
     has docker-compose || docker compose version >/dev/null 2>&1 || need docker-compose
 }
 
 case $what in
 "") for_the_vault ;;
 --test) for_the_vault && for_the_tests ;;
---base) has debootstrap || need debootstrap ;;
+--base) for_the_base ;;
 *) say "unknown option $what: use --test, --base, or none" && exit 2 ;;
 esac
 missing=${missing# }

@@ -22,7 +22,8 @@ say "  no registry answers: making $name with debootstrap from $mirror (about a 
 "$here/../system-packages.sh" --base
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
-debootstrap --variant=minbase bookworm "$work/root" "$mirror" >"$work/log" 2>&1 || {
+# Without Debian's keys it would take whatever the network gives, after a mere warning.
+debootstrap --force-check-gpg --variant=minbase bookworm "$work/root" "$mirror" >"$work/log" 2>&1 || {
     say "debootstrap failed; its last lines:"
     tail -n 10 "$work/log" >&2
     exit 1
