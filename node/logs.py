@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import msgspec
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -106,6 +107,29 @@ class _Lossy:
         """As the stream's."""
         with contextlib.suppress(OSError):
             self._stream.flush()
+
+
+class Throttle:
+    """So many lines a second; how many were left out is told with the next one."""
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._second = -1
+        self._told = 0
+        self._left_out = 0
+
+    def admit(self) -> int | None:
+        """None: not this one. Else how many were left out since the last."""
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._told = second, 0
+        if self._told >= self._most:
+            self._left_out += 1
+            return None
+        self._told += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 class _Bridge(logging.Handler):

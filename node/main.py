@@ -75,6 +75,8 @@ CLOSE_S: Final = 1.0
 KEEPALIVE_S: Final = 75.0
 STOP_S: Final = 10.0
 """How long closing everything may take after the drain, before the process just ends."""
+LOOP_FAULTS: Final = 4
+"""Lines a second: out of file descriptors, the loop has hundreds to tell, each with a traceback."""
 WATCH_S: Final = 1.0
 """How often health is looked at when nobody asks: it feeds the gate and the metrics."""
 
@@ -151,6 +153,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._started_at = time.monotonic()
         self._hsm_told: bool | None = None
+        self._loop_faults = logs.Throttle(LOOP_FAULTS)
         self._timings = Timings()
         self._events = Events(log)
         self._streams = Streams(self._events)
@@ -366,10 +369,13 @@ class Node:
 
     def on_loop_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log what nobody awaited; the message and the exception's kind, no values."""
+        left_out = self._loop_faults.admit()
+        if left_out is None:
+            return
         error = context.get("exception")
         self._log.error(
             "loop", text=context.get("message"), error=type(error).__name__ if error else None,
-            exc_info=error,
+            exc_info=error, left_out=left_out,
         )  # fmt: skip
 
     def stop_soon(self) -> None:

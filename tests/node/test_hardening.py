@@ -32,6 +32,17 @@ def test_core_dumps_are_off_and_the_process_is_not_dumpable():
     assert ended.stdout.split("\n")[:2] == ["(0, 0)", "0"]
 
 
+def test_it_may_open_as_many_files_as_the_system_lets_it():
+    program = PROGRAM + (
+        "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE); print(soft, hard)\n"
+    )
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2048))\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", few + program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split("\n")[2] == "2048 2048"
+
+
 READER = """
 import os, sys
 from pathlib import Path

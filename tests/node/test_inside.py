@@ -299,3 +299,11 @@ def test_a_log_line_is_json_and_holds_no_bytes(tmp_path):
     assert (lines[0]["node"], lines[0]["secret"], lines[0]["count"]) == (4, "(bytes)", 3)
     assert lines[1]["text"] == "from %s"
     assert lines[2]["text"] == "link to node 3"
+
+
+def test_a_storm_of_one_second_is_a_few_lines_and_a_number():
+    now = [0.5]
+    throttle = logs.Throttle(2, clock=lambda: now[0])
+    assert [throttle.admit() for _ in range(5)] == [0, 0, None, None, None]
+    now[0] = 1.0
+    assert [throttle.admit() for _ in range(3)] == [3, 0, None]
