@@ -413,7 +413,8 @@ class Session:
             return None
         problem = decode_problem(reply.body)
         self._count(problem.charged if request.charges else "no")
-        place.trouble = f"{problem.code or f'HTTP {reply.status}'}: {printable(problem.detail)}"
+        code = printable(problem.code) or f"HTTP {reply.status}"
+        place.trouble = f"{code}: {printable(problem.detail)}"
         if is_temporary(reply.status):
             place.not_before = reply.now + (reply.retry_after or 0.0)
             self._blame(_REASON_OF_CODE.get(problem.code, "unreachable"))
@@ -486,7 +487,7 @@ class Session:
         step = _NEXT_STEP[kind]
         told = "" if step in detail else f". Next: {step}"  # the node may have said it already
         return kind(
-            f"{self.who(place)} refused ({problem.code or status}): {detail}{told}",
+            f"{self.who(place)} refused ({printable(problem.code) or status}): {detail}{told}",
             charged=self.charged,
         )
 

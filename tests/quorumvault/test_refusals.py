@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
+import msgspec
 import pytest
 
-from quorumvault._core import Endpoint, Session
+from quorumvault._core import Answer, Endpoint, Request, Session
 from quorumvault._state import State
 from quorumvault._wire import Problem
 
@@ -23,3 +26,14 @@ def test_the_next_step_is_said_once(code, detail, says):
     error = session.refusal(Problem(code=code, detail=detail), 423, 0)
     assert str(error).endswith(says)
     assert str(error).count("register first") <= 1
+
+
+def test_no_word_of_a_node_moves_the_cursor_of_a_terminal():
+    session = Session((Endpoint("https://node-1"),), State())
+    nasty = "no\x1b[2J\x07\n" + "x" * 10_000
+    body = msgspec.json.encode({"code": nasty, "detail": nasty, "charged": "no"})
+    session.hear(Answer(0, 1, UUID(int=7), 503, body, None, 0.0), Request("GET", "/v1/record"))
+    refused = session.refusal(Problem(code=nasty, detail=nasty), 423, 0)
+    for error in (refused, session.unavailable()):
+        assert str(error).isprintable()
+        assert len(str(error)) < 2_000
