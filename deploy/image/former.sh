@@ -14,6 +14,8 @@ commit=$(git -C "$root" rev-parse --verify --quiet "$1^{commit}") || {
     echo "there is no commit $1 in this clone: 'git fetch' (in a shallow clone, 'git fetch --unshallow') brings it" >&2
     exit 1
 }
+made=$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.revision"}}' "$2" 2>/dev/null || true)
+[ "$made" != "$commit" ] || exit 0
 tree=$root/dist/former
 trap 'git -C "$root" worktree remove --force "$tree" 2>/dev/null || true' EXIT INT TERM
 git -C "$root" worktree remove --force "$tree" 2>/dev/null || true
