@@ -7,6 +7,7 @@
 #   QUORUMVAULT_NET      the first half of its networks (172.30)
 #   QUORUMVAULT_RUN      its folder, an absolute path (deploy/run; deploy/run-NAME of another project)
 #   QUORUMVAULT_IMAGE    its image (quorumvault:local)
+#   QUORUMVAULT_READY_S  how long a node may take until it is ready (120)
 #   QUORUMVAULT_OVERRIDES  more compose files, absolute paths with ':' between; `make up` remembers them
 here=$(cd "$(dirname "$0")" && pwd)
 project=${QUORUMVAULT_PROJECT:-quorumvault}
@@ -17,7 +18,7 @@ if [ "$project" = quorumvault ]; then run=$here/run; else run=$here/run-$project
 run=${QUORUMVAULT_RUN:-$run}
 shown=${run#"$(dirname "$here")"/}
 seats="1 2 3 4 5"
-ready_seconds=120
+ready_seconds=${QUORUMVAULT_READY_S:-120}
 
 say() { printf '%s\n' "$*" >&2; }
 fail() {

@@ -26,6 +26,8 @@ IMAGE = "quorumvault:test"
 SEATS = (1, 2, 3, 4, 5)
 BUILD_TIMEOUT_S = 900
 """Base system, wheels and image from nothing on a busy machine."""
+READY_S = 300
+"""Five nodes that start at once while the machine is busy with other tests."""
 COMMAND_TIMEOUT_S = 240
 
 
@@ -67,6 +69,7 @@ class Stack:
             "QUORUMVAULT_NET": NET,
             "QUORUMVAULT_RUN": str(run),
             "QUORUMVAULT_IMAGE": IMAGE,
+            "QUORUMVAULT_READY_S": str(READY_S),
             "PYTHON": sys.executable,
         }
 

@@ -16,7 +16,18 @@ import time
 from pathlib import Path
 
 import pytest
-from compose_stack import NET, PORTS, PROJECT, ROOT, SEATS, Stack, docker, need_docker, said
+from compose_stack import (
+    NET,
+    PORTS,
+    PROJECT,
+    READY_S,
+    ROOT,
+    SEATS,
+    Stack,
+    docker,
+    need_docker,
+    said,
+)
 from customers import crowd
 from harness import wait_until
 
@@ -27,8 +38,6 @@ pytestmark = pytest.mark.timeout(900)
 
 GRACE_S = 30
 """stop_grace_period of the nodes."""
-READY_S = 120.0
-"""Five nodes that start at once on two busy cores."""
 FORMER = "a1eab1e"
 """The oldest commit that this one must serve with, mixed. Whoever changes a format on purpose moves
 it, and says in docs/upgrade.md what that means for a running vault."""
