@@ -17,9 +17,10 @@ for seat in $chosen; do
     esac
 done
 for seat in $seats; do
-    ready "$project-node-$seat" ||
-        fail "$project-node-$seat is not ready: nothing was restarted; 'make status' says why, 'make up' starts what is stopped"
+    running "$project-node-$seat" ||
+        fail "$project-node-$seat is not up: nothing was restarted; 'make up' starts what is stopped"
 done
+wait_ready # whoever lost a leader a moment ago is ready in the next
 if [ -n "${IMAGE:-}" ]; then
     docker image inspect "$IMAGE" >/dev/null 2>&1 || fail "there is no image $IMAGE: 'docker images' lists those that are there"
     export QUORUMVAULT_IMAGE="$IMAGE"
