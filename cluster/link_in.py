@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import WSMsgType, web
 
 from cluster.certificates import CertificateError, OperatorIdentity, peer_identity
+from cluster.hang_up import hang_up
 from cluster.link_wire import (
     LINK_PATH,
     MAX_MESSAGE_BYTES,
@@ -132,15 +133,14 @@ class IncomingLinks:
         """Close every incoming link."""
         self._on_frame = None
         for transport in list(self._open.values()):
-            transport.abort()
+            hang_up(transport)
         if self._handlers:
             await asyncio.wait(self._handlers)
 
     def cut(self, peer: NodeId) -> None:
         """Close the peer's incoming link."""
         transport = self._open.pop(peer, None)
-        if transport is not None:
-            transport.abort()
+        hang_up(transport)
 
     def routes(self) -> list[web.RouteDef]:
         """To mount on the peer listener."""
@@ -165,7 +165,7 @@ class IncomingLinks:
         if transport is None:
             return websocket
         if not self._gate.knows(peer):  # retired since it was admitted
-            transport.abort()
+            hang_up(transport)
             return websocket
         self.cut(peer)  # a newer link replaces the older one
         self._open[peer] = transport
@@ -180,7 +180,7 @@ class IncomingLinks:
         finally:
             if self._open.get(peer) is transport:
                 del self._open[peer]
-            transport.abort()
+            hang_up(transport)
             if task is not None:
                 self._handlers.discard(task)
         return websocket
@@ -245,7 +245,7 @@ class _Silence:
 
     def _look(self) -> None:
         if not self.heard:
-            self._transport.abort()
+            hang_up(self._transport)
             return
         self.heard = False
         self._timer = asyncio.get_running_loop().call_later(SILENCE_S, self._look)

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from cluster.certificates import CertificateError, NodeIdentity, peer_identity
 from cluster.cluster_file import split_address
+from cluster.hang_up import hang_up
 from cluster.link_ask import certified_get
 from cluster.link_wire import SNAPSHOT_PATH
 from cluster.snapshot_files import OUT_PREFIX, SnapshotDirectory, is_plain
@@ -49,8 +50,7 @@ class SnapshotServer:
     def cut(self, peer: NodeId) -> None:
         """End what is being streamed to this peer."""
         for transport in self._streams.get(peer, ()):
-            if transport is not None:
-                transport.abort()
+            hang_up(transport)
 
     def routes(self) -> list[web.RouteDef]:
         """To mount on the peer listener."""
@@ -92,8 +92,8 @@ class SnapshotServer:
             async with asyncio.timeout(STALL_S):
                 await response.write(data)
             sent += len(data)
-        if sent < size and request.transport is not None:
-            request.transport.abort()  # the file shrank: the peer must not take it for whole
+        if sent < size:
+            hang_up(request.transport)  # the file shrank: the peer must not take it for whole
         return response
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from aiohttp import web
 
+from cluster.hang_up import hang_up
 from node.console_files import HEADERS
 from node.events import BadQuery, Query, query_of
 
@@ -95,8 +96,7 @@ class Streams:
             async with asyncio.timeout(TAKE_S):
                 await response.write(data)
         except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
+            hang_up(request.transport)
             raise ConnectionError("the reader does not read") from None
 
     async def _wait(self) -> bool:
