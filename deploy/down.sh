@@ -11,6 +11,11 @@ if [ -z "$(ours)$(
     say "nothing is there"
     exit 0
 fi
+case $run in
+"$here"/*) ;;
+*) [ ! -e "$run" ] || [ -d "$run/secrets" ] ||
+    fail "QUORUMVAULT_RUN is '$run', and that is no folder of 'make up' (it has no secrets/): nothing was removed" ;;
+esac
 if [ "${CONFIRM:-}" != yes ]; then
     say "This DESTROYS the vault of this compose project: five HSM tokens, all records and the custodians' words."
     say "Nothing brings its backup keys back. 'make stop' stops it and keeps everything."

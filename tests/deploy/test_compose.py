@@ -310,6 +310,17 @@ def test_networks_that_somebody_else_has_are_refused_with_a_way_out(stack):
     assert f"the networks {NET}.0.0/24 to {NET}.5.0/24 are in use on this machine" in done.stderr
 
 
+def test_down_leaves_a_folder_alone_that_up_did_not_make(stack, tmp_path):
+    somebodys = tmp_path / "somebodys"
+    (somebodys / "photos").mkdir(parents=True)
+    other = {"QUORUMVAULT_PROJECT": f"{PROJECT}-3", "QUORUMVAULT_RUN": str(somebodys)}
+    done = stack.script("down.sh", CONFIRM="yes", **other)
+    assert done.returncode == 1
+    assert f"QUORUMVAULT_RUN is '{somebodys}'" in done.stderr
+    assert "nothing was removed" in done.stderr
+    assert (somebodys / "photos").exists()
+
+
 def test_down_asks_first_and_then_leaves_nothing(stack):
     done = stack.script("down.sh", CONFIRM="")
     assert done.returncode == 1
