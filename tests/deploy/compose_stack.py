@@ -24,7 +24,7 @@ NET = "172.29"
 PORTS = "2"
 IMAGE = "quorumvault:test"
 SEATS = (1, 2, 3, 4, 5)
-BUILD_TIMEOUT_S = 900
+BUILD_TIMEOUT_S = 1200
 """Base system, wheels and image from nothing on a busy machine."""
 READY_S = 300
 """Five nodes that start at once while the machine is busy with other tests."""
