@@ -41,7 +41,7 @@ LOG_SIZE: Final = "200m"
 """A node's log must be whole when it is judged; an hour of chaos writes some megabytes."""
 COMMAND_S: Final = 60.0
 """A docker command takes 0.1 to 0.7 s; on a machine that is very busy, seconds."""
-UP_S: Final = 900.0
+UP_S: Final = 1200.0
 """With the image to build from nothing it takes minutes."""
 DOWN_S: Final = 120.0
 TAIL_LINES: Final = 15

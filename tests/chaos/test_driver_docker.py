@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from chaos.history import Event
     from chaos.witness import Testimony
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 LIMIT = 10
 SEED = 1911
