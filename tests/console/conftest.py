@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,28 @@ ASKED = 1
 PAUSE_S = 0.25
 
 
+_open = ExitStack()
+"""Vault and browser, for as long as tests of this folder follow."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Behind the last of these tests nodes and browser go, before any other test begins.
+
+    Playwright keeps an event loop running in this thread, in which no other could be run, and
+    pytest has no scope for a folder that is no package.
+    """
+    if nextitem is None or Path(__file__).parent not in nextitem.path.parents:
+        _open.close()
+
+
 @pytest.fixture(scope="session")
-def console_vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault5]:
+def console_vault(tmp_path_factory: pytest.TempPathFactory) -> Vault5:
     """Five nodes, 10 to 40 ms apart, whose clients guess rightly all the time."""
     root = tmp_path_factory.mktemp("console-vault")
-    with vault5(root, wan="europe", witness=False) as vault, _clients(vault):
-        yield vault
+    vault = _open.enter_context(vault5(root, wan="europe", witness=False))
+    _open.enter_context(_clients(vault))
+    return vault
 
 
 class _clients:  # noqa: N801 - reads as what it is where it is used
@@ -56,14 +73,14 @@ class _clients:  # noqa: N801 - reads as what it is where it is used
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser() -> Browser:
     if not CHROMIUM.exists():
         pytest.fail(f"{CHROMIUM} is missing: run deploy/system-packages.sh --test")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield running
-        running.close()
+    playwright = _open.enter_context(sync_playwright())
+    running = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    _open.callback(running.close)
+    return running
 
 
 @pytest.fixture
