@@ -7,15 +7,34 @@ at the certificate before it believes a byte.
 from __future__ import annotations
 
 import contextlib
+import os
+import ssl
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator
 
     from aiohttp.connector import Connection
+
+
+def why_not(error: aiohttp.ClientError | OSError) -> str:
+    """Why nothing came back, in the system's words where it has some: "Connection refused".
+
+    Without them it is the library's text, which may hold what the other end sent.
+    """
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return str(error.os_error)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error)
+    if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorError):
+        number = error.os_error.errno
+        if isinstance(error.os_error, ssl.SSLEOFError):
+            return "the connection was closed during the TLS handshake"
+        if not isinstance(error.os_error, ssl.SSLError) and number is not None and number > 0:
+            return os.strerror(number)
+    return str(error) or type(error).__name__
 
 
 class _PeerResponse(aiohttp.ClientResponse):

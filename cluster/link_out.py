@@ -22,7 +22,7 @@ import aiohttp
 from cluster.certificates import CertificateError, NodeIdentity, peer_identity
 from cluster.cluster_file import split_address
 from cluster.limits import MAX_FRAME_BYTES
-from cluster.link_ask import certified_get
+from cluster.link_ask import certified_get, why_not
 from cluster.link_wire import (
     CHANNELS,
     HEAD_BYTES,
@@ -222,7 +222,7 @@ class OutgoingLink:
                     return await self._ask_why()
                 return f"cannot connect ({error})"
             except (aiohttp.ClientError, OSError) as error:
-                return f"cannot connect ({error or type(error).__name__})"
+                return f"cannot connect ({why_not(error)})"
             try:
                 self._came_up(websocket)
                 await self._use(websocket)
@@ -246,7 +246,7 @@ class OutgoingLink:
         except TimeoutError:
             return f"no answer within {CONNECT_TIMEOUT_S:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            return f"cannot connect ({error or type(error).__name__})"
+            return f"cannot connect ({why_not(error)})"
         line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
         if response.status == GONE:
             self._on_gone(self._peer, line)

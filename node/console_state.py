@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import os
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
 import aiohttp
 from msgspec import Struct
 
+from cluster.link_ask import why_not
 from cluster.types import check
 from node.counts import Counts
 from node.foreign import Unintelligible, cut, decode
@@ -143,7 +143,7 @@ class Surveyor:
         except TimeoutError:
             return Silent(f"no answer from {entry.ops} within {ASK_S:.0f} s")
         except aiohttp.ClientConnectorError as error:
-            return Silent(f"{entry.ops}: {_reason(error)}")
+            return Silent(f"{entry.ops}: {cut(why_not(error))}")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Silent(f"{entry.ops} answers no HTTP of ours ({type(error).__name__})")
         if view.status.cluster_id != str(cluster.cluster_id):
@@ -173,14 +173,6 @@ class Surveyor:
                 if len(body) > MAX_ANSWER_BYTES:
                     raise Unintelligible(f"it answers more than {MAX_ANSWER_BYTES} bytes")
         return bytes(body)
-
-
-def _reason(error: aiohttp.ClientConnectorError) -> str:
-    """In the system's words: "Connection refused"."""
-    number = error.os_error.errno
-    if number is not None and number > 0 and not isinstance(error, aiohttp.ClientConnectorDNSError):
-        return os.strerror(number)
-    return cut(str(error.os_error))
 
 
 NO_OTHER: Final = aiohttp.ClientTimeout(total=None)

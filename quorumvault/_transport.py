@@ -8,6 +8,7 @@ checked in the handshake, so a token never reaches anything else (I11).
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import socket
@@ -215,6 +216,8 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 def _cause(error: aiohttp.ClientError) -> str:
     """What the system said, without the address and objects that aiohttp adds."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ConnectionError) and cause.errno is not None:
+        return os.strerror(cause.errno)  # asyncio puts the address in the place of the words
     return getattr(cause, "strerror", None) or type(cause).__name__
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import msgspec
 
-from cluster.link_ask import certified_get
+from cluster.link_ask import certified_get, why_not
 from node.foreign import cut
 from quorumvault.cli.admin import Access
 from quorumvault.cli.exits import Exit, Failure
@@ -140,7 +140,9 @@ async def _ask(
             )
     except TimeoutError:
         return NoAnswer(f"no answer within {most_s:.0f} s")
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, OSError) as error:
+        return NoAnswer(cut(why_not(error), MAX_REASON))
+    except ValueError as error:
         return NoAnswer(cut(str(error) or type(error).__name__, MAX_REASON))
 
 
