@@ -265,7 +265,7 @@ _NEXT_STEP: Final[dict[type[VaultError], str]] = {
     NotRegistered: "register first",
     Conflict: "look at the record's status and begin the call anew",
     Superseded: "type the password again",
-    Exhausted: "only an attempt that was already counted may still succeed",
+    Exhausted: "the key is gone for ever unless an attempt counted before is proven in time",
     Locked: "the old key is gone for ever; register a new one",
     Tampered: "do not rely on this vault until its operator explains it",
     Refused: "update quorumvault, or check the endpoint",

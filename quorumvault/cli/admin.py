@@ -78,7 +78,8 @@ class Access:
             missing = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise Failure(
                 f"{path} is not a connection file with admin access ({missing}); use the demo's, "
-                "or operator/connection.json of 'cluster create'",
+                "deploy/run/connection.json of 'make up', or operator/connection.json of 'cluster "
+                "create'",
                 Exit.USAGE,
             ) from error
         step = f"{path} names it: take the whole folder that the file came in"

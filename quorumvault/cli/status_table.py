@@ -152,7 +152,9 @@ def shards_line(overview: Overview) -> str:
     hashes = {line.state_hash for line in shards}
     agreement = "differ" if "differs" in hashes else "agree"
     compared = sum(line.state_hash != "unknown" for line in shards)
-    known = "" if compared == len(shards) else f" in {compared}"
+    known = "" if compared == len(shards) else f", {compared} of {len(shards)} shards compared yet"
+    if not compared:
+        agreement, known = "not compared yet", ""
     return f"shards: {led} of {len(shards)} led; state hashes {agreement}{known}"
 
 

@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from signal import SIGINT
 
 import pytest
@@ -132,6 +133,24 @@ def test_reasons_are_wrapped_to_the_terminal():
 )  # fmt: skip
 def test_a_duration_has_two_figures(ms, text):
     assert status_table._duration(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("compared", "text"),
+    [
+        (3, "state hashes agree"),
+        (1, "state hashes agree, 1 of 3 shards compared yet"),
+        (0, "state hashes not compared yet"),
+    ],
+)
+def test_hashes_agree_only_where_they_were_compared(compared, text):
+    found = judge(PLACES, five())
+    shards = [
+        line if line.shard < compared else replace(line, state_hash="unknown")
+        for line in found.shards
+    ]
+    told = status_table.shards_line(replace(found, shards=shards))
+    assert told == f"shards: 3 of 3 led; {text}"
 
 
 def test_shards_are_one_line_unless_wanted():
