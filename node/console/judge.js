@@ -27,12 +27,15 @@ export function verdict(state) {
         word: "Degraded",
         detail: more > 0 ? may : "the next data center that is lost stops the vault",
       };
-    case "no-quorum":
-      return {
-        tone: "bad",
-        word: "No quorum",
-        detail: "the vault answers nobody; nothing is lost or miscounted. Bring any one data center back",
-      };
+    case "no-quorum": {
+      // A node that is cut off cannot tell whether the others serve without it.
+      const heard = state.nodes.filter((node) => node.view !== null).length;
+      const detail =
+        heard < majority(state)
+          ? "too few nodes answer this one: is it cut off? Open another node's console. Nothing is lost or miscounted"
+          : "the vault answers nobody; nothing is lost or miscounted. Bring any one data center back";
+      return { tone: "bad", word: "No quorum", detail };
+    }
     default:
       return { tone: "none", word: "Unknown", detail: `this page does not know "${state.verdict}"` };
   }
