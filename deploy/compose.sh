@@ -78,6 +78,16 @@ drop_old_images() {
 running() { [ "$(docker inspect --format '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
 ready() { running "$1" && docker exec "$1" /usr/local/lib/quorumvault/healthy.sh >/dev/null 2>&1; }
 
+# Nodes know each other by address: one that was connected to the mesh without its own is not heard.
+own_address() {
+    is=$(docker inspect --format "{{with index .NetworkSettings.Networks \"${project}_mesh\"}}{{.IPAddress}}{{end}}" \
+        "$project-node-$1" 2>/dev/null || true)
+    cut="" place="not on the mesh"
+    [ -z "$is" ] || cut="'docker network disconnect ${project}_mesh $project-node-$1', then " place="at $is on the mesh"
+    [ "$is" = "$net.0.1$1" ] || ! running "$project-node-$1" ||
+        fail "$project-node-$1 is $place and belongs at $net.0.1$1: $cut'docker network connect --ip $net.0.1$1 ${project}_mesh $project-node-$1'"
+}
+
 wait_ready() {
     deadline=$(($(date +%s) + ready_seconds))
     for seat in $seats; do
@@ -85,6 +95,7 @@ wait_ready() {
         until ready "$node"; do
             if [ "$(date +%s)" -ge "$deadline" ]; then
                 docker logs --tail 5 "$node" >&2 || true
+                own_address "$seat"
                 fail "$node is not ready after $ready_seconds s: its last lines are above ('docker logs $node')"
             fi
             sleep 0.2

@@ -125,7 +125,7 @@ wait_ready
 wait_watchers
 drop_old_images
 cat <<END
-Five nodes are ready. Clients use $shown/connection.json, for example:
+Five nodes are ready. Clients use $shown/connection.json, for example, after '. .venv/bin/activate':
   quorumvault record register --account alice --connection $shown/connection.json
   quorumvault cluster status --connection $shown/connection.json
 node  client                    admin (mTLS)              ops
