@@ -12,6 +12,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,8 @@ SIZE_BYTES: Final = 128 * 1024 * 1024
 """Of each node's disk: a hundred times what a short run writes, with room for snapshots."""
 BALLAST: Final = "ballast"
 CHUNK_BYTES: Final = 1024 * 1024
+FILL_PAUSE_S: Final = 0.02
+"""Between two chunks: 50 MiB a second at most, so a disk of 128 MiB is full after 2.6 s."""
 STORE_FILE: Final = Path("store") / "data.mdb"
 HEADER: Final = struct.Struct("<10xHHH")
 """Of a page of LMDB: its kind, and where the gap between its list of rows and its rows is."""
@@ -75,11 +78,16 @@ class NodeDisk:
     # ---------------------------------------------------------------- full
 
     def fill(self) -> int:
-        """Write a ballast file until nothing fits any more; returns its bytes."""
+        """Write a ballast file until nothing fits any more; returns its bytes. Blocks.
+
+        Not faster than a neighbour would: a node looks every 50 ms, and has to step aside between
+        two looks, on a busy machine too.
+        """
         descriptor = os.open(self.path / BALLAST, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         size = CHUNK_BYTES
         try:
             while size:
+                time.sleep(FILL_PAUSE_S if size == CHUNK_BYTES else 0)
                 try:
                     os.write(descriptor, bytes(size))
                 except OSError as error:
