@@ -21,7 +21,7 @@ import msgspec
 from chaos import faults as f
 from chaos.container_wires import Wires, why_no_cut
 from chaos.containers import PROJECT, SEATS, Stack
-from chaos.driver import Death, DriverError, FaultRefusedError, tag
+from chaos.driver import Death, DriverError, FaultRefusedError, refusals, tag
 from chaos.operating import operate
 from cluster.types import NodeId
 
@@ -240,10 +240,8 @@ class DockerDriver:
     async def apply(self, fault: Fault) -> str:
         """Do the fault; see `chaos.driver.Driver.apply`."""
         kind = tag(type(fault))
-        if kind in self.impossible:
-            raise FaultRefusedError(
-                f"driver {self.name!r} cannot do {kind}: {self.impossible[kind]}"
-            )
+        for refusal in refusals(self, [kind]):
+            raise FaultRefusedError(refusal)
         match fault:
             case f.Heal():
                 return await self._heal_all()

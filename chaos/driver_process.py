@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from chaos import faults as f
 from chaos import replacing
 from chaos.disk_shim import DiskShim, DiskShimError, build
-from chaos.driver import Death, DriverError, FaultRefusedError, tag
+from chaos.driver import Death, DriverError, FaultRefusedError, refusals, tag
 from chaos.operating import operate
 from chaos.process_clock import SOURCE as CLOCK_SOURCE
 from chaos.process_clock import WallClock, ahead_s
@@ -325,10 +325,8 @@ class ProcessDriver:
     async def apply(self, fault: Fault) -> str:
         """Do the fault; see `chaos.driver.Driver.apply`."""
         kind = tag(type(fault))
-        if kind in self.impossible:
-            raise FaultRefusedError(
-                f"driver {self.name!r} cannot do {kind}: {self.impossible[kind]}"
-            )
+        for refusal in refusals(self, [kind]):
+            raise FaultRefusedError(refusal)
         if kind not in self._kinds:
             raise FaultRefusedError(f"this vault was not prepared for {kind}: name it at creation")
         try:
