@@ -15,6 +15,8 @@ from hsm.ceremony import join_seat_key, split_seat_key
 
 SEAT_KEY = bytes(range(32))
 WORDS = split_seat_key(SEAT_KEY)
+OUR_WORDS = {"again"}
+"""Words of the refusals that are words of SLIP-39, too: a share may hold them by chance."""
 
 
 def opened(ceremony, seat):
@@ -87,7 +89,7 @@ def test_any_three_custodians_open(chosen):
 def test_words_that_do_not_fit_are_refused_by_what_is_wrong(given, says):
     with pytest.raises(errors.WordsWrong, match=says) as caught:
         join_seat_key(given)
-    assert not set(str(caught.value).split()) & set(WORDS[0].split())
+    assert not set(str(caught.value).split()) & (set(WORDS[0].split()) - OUR_WORDS)
 
 
 def test_words_may_be_typed_untidily():
