@@ -1,0 +1,1 @@
+"""End-to-end encrypted backups: the reference client for app developers (docs/format.md)."""
