@@ -1,0 +1,107 @@
+"""What is derived from the backup key: one key per purpose, and every name in the storage.
+
+A storage provider sees names only. Without the key they say nothing: `key_id` links the objects
+of one backup key, `chunk_id` shows which contents of that key are equal, and neither can be
+recomputed from a guessed content (docs/format.md).
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from engines.encoding import enc
+
+__all__ = [
+    "BACKUP_ID_BYTES",
+    "BACKUP_KEY_BYTES",
+    "CHUNK_ID_BYTES",
+    "FORMAT_VERSION",
+    "KEY_ID_BYTES",
+    "MAX_GENERATION",
+    "Keys",
+    "Octets",
+]
+
+Octets: TypeAlias = bytes | bytearray | memoryview
+
+FORMAT_VERSION: Final = 1
+BACKUP_KEY_BYTES: Final = 32
+KEY_ID_BYTES: Final = 16
+CHUNK_ID_BYTES: Final = 32
+BACKUP_ID_BYTES: Final = 16
+MAX_GENERATION: Final = 2**63 - 1  # fits the signed 64-bit integer of every language
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one backup key; safe to share among threads.
+
+    Attributes:
+        key_id: 16 bytes, public: which key a backup in the storage is of.
+        chunk_key: 32 bytes, seals chunks.
+        manifest_key: 32 bytes, seals manifests.
+
+    """
+
+    key_id: bytes
+    chunk_key: bytes = field(repr=False)
+    manifest_key: bytes = field(repr=False)
+    _name_key: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, backup_key: bytes) -> Keys:
+        """Derive all of them from the 32-byte `backup_key` (HKDF-SHA-512, RFC 5869).
+
+        Raises:
+            ValueError: the key does not have 32 bytes.
+
+        """
+        if len(backup_key) != BACKUP_KEY_BYTES:
+            raise ValueError(f"a backup key has {BACKUP_KEY_BYTES} bytes, not {len(backup_key)}")
+        return cls(
+            key_id=_derive(backup_key, "backup-key-id", KEY_ID_BYTES),
+            chunk_key=_derive(backup_key, "backup-chunk", 32),
+            manifest_key=_derive(backup_key, "backup-manifest", 32),
+            _name_key=_derive(backup_key, "backup-chunk-name", 32),
+        )
+
+    @property
+    def folder(self) -> str:
+        """The folder of this key's objects, relative to the storage URL; no slash at its end."""
+        return f"qv{FORMAT_VERSION}-{self.key_id.hex()}"
+
+    def chunk_id(self, content: Octets) -> bytes:
+        """32 bytes: HMAC-SHA-256 of the content, before padding."""
+        return hmac.digest(self._name_key, content, "sha256")
+
+    def chunk_name(self, chunk_id: bytes) -> str:
+        """The chunk object's name relative to the storage URL."""
+        text = _exact(chunk_id, CHUNK_ID_BYTES, "chunk_id").hex()
+        return f"{self.folder}/chunks/{text[:2]}/{text}"
+
+    def manifest_name(self, generation: int, backup_id: bytes) -> str:
+        """The manifest's name relative to the storage URL.
+
+        Raises:
+            ValueError: the generation is not in 1 … 2^63-1, or the id not of 16 bytes.
+
+        """
+        if not 1 <= generation <= MAX_GENERATION:
+            raise ValueError(f"a generation is 1 … 2^63-1, not {generation}")
+        text = _exact(backup_id, BACKUP_ID_BYTES, "backup_id").hex()
+        return f"{self.folder}/manifests/{generation:016x}-{text}"
+
+
+def _derive(backup_key: bytes, label: str, length: int) -> bytes:
+    return HKDF(algorithm=SHA512(), length=length, salt=b"", info=enc(label)).derive(backup_key)
+
+
+def _exact(value: bytes, length: int, name: str) -> bytes:
+    if len(value) != length:
+        raise ValueError(f"{name} has {length} bytes, not {len(value)}")
+    return value
