@@ -194,7 +194,12 @@ def _finish(session: Session, backup_key: bytes | None) -> Flow[Registered]:
             " could not be told"
         )
     unconfirmed = Unconfirmed(open_.registration_id, open_.seats) if doubts else None
-    yield from session.remember(registration=None, attempt=None, unconfirmed=unconfirmed)
+    yield from session.remember(
+        registration=None,
+        attempt=None,
+        unconfirmed=unconfirmed,
+        registered=open_.registration_id,
+    )
     return Registered(bytes(open_.registration_id), backup_key, not doubts, tuple(doubts))
 
 

@@ -84,6 +84,8 @@ class State(Struct, frozen=True, forbid_unknown_fields=True):
     registration: OpenRegistration | None = None
     attempt: OpenAttempt | None = None
     unconfirmed: Unconfirmed | None = None
+    registered: Id | None = None
+    """The last registration that a call with this file brought to its end."""
 
 
 class _Version(Struct):

@@ -182,15 +182,19 @@ class AsyncVault:
         """
         return await self._call(_record.status)
 
-    async def delete(self) -> None:
+    async def delete(self, *, only: bytes | None = None) -> None:
         """Erase the account's key for ever.
 
+        Args:
+            only: 32 bytes, the registration to erase; None erases whatever is there.
+
         Raises:
-            Conflict: the record changed while it was deleted; look again.
+            Conflict: the record changed while it was deleted, or is another registration; look
+                again.
             Unavailable, RollbackDetected, Tampered, Denied: see errors.py.
 
         """
-        await self._call(_record.delete)
+        await self._call(lambda session: _record.delete(session, only))
 
     async def _call(self, flow: Callable[[Session], Flow[T]]) -> T:
         async with self._turn:
@@ -318,9 +322,9 @@ class Vault:
         """See `AsyncVault.status`."""
         return self._wait(self._twin.status())
 
-    def delete(self) -> None:
+    def delete(self, *, only: bytes | None = None) -> None:
         """See `AsyncVault.delete`."""
-        self._wait(self._twin.delete())
+        self._wait(self._twin.delete(only=only))
 
     def _wait(self, call: Coroutine[object, object, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(call, self._loop)

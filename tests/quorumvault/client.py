@@ -64,8 +64,8 @@ class Client:
     def status(self):
         return self.run(_record.status)
 
-    def delete(self) -> None:
-        self.run(_record.delete)
+    def delete(self, only: bytes | None = None) -> None:
+        self.run(lambda s: _record.delete(s, only))
 
     @property
     def state(self) -> State:

@@ -423,6 +423,16 @@ def test_deleting_leaves_nothing_and_may_be_repeated(phone):
     assert phone.status().state == "none"
 
 
+def test_a_delete_of_one_registration_spares_any_other(vault, phone, tmp_path):
+    mine = phone.status().registration_id
+    Client(vault, tmp_path / "another-phone").register(b"another", b"A" * 32)
+    with pytest.raises(errors.Conflict, match="another registration"):
+        phone.delete(only=mine)
+    assert phone.status().state == "active"
+    phone.delete(only=phone.status().registration_id)
+    assert phone.status().state == "none"
+
+
 def test_a_lost_answer_to_a_delete_is_repeated_without_harm(vault, phone):
     left = [1]
 

@@ -282,6 +282,36 @@ def test_killed_at_any_moment_it_resumes_the_same_registration(tmp_path, before,
         assert phone.state.registration is None
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_at_any_moment_the_status_knows_whether_the_new_registration_came_through(
+    tmp_path, before
+):
+    for step in range(register_effects(tmp_path)):
+        phone = Client(HonestVault(), tmp_path / f"{before}-{step}")
+        phone.register(b"old", b"O" * 32)
+        old = phone.status().registration_id
+        phone.kill_at, phone.kill_before = step, before
+        with pytest.raises(Killed):
+            phone.register(b"new", b"N" * 32)
+        phone.resume()
+        seen = phone.status()
+        assert seen.mine  # nobody else registered
+        right = b"old" if seen.registration_id == old else b"new"
+        assert phone.recover(right) == (b"O" if right == b"old" else b"N") * 32
+
+
+def test_a_registration_of_another_phone_is_not_mine(vault, phone, tmp_path):
+    assert not phone.status().mine
+    phone.register()
+    assert phone.status().mine
+    other = Client(vault, tmp_path / "another-phone")
+    assert not other.status().mine
+    other.register(b"another", b"A" * 32)
+    assert (other.status().mine, phone.status().mine) == (True, False)
+    other.delete()
+    assert not other.status().mine
+
+
 def writes(call) -> bool:
     return call.path != "/v1/vault" and (call.method != "GET")
 
