@@ -192,6 +192,8 @@ def _frames(stream: Iterator[bytes], rules: Rules) -> Iterator[Frame]:
         while not rules.ended and len(pending) - start >= _LENGTH_BYTES:
             until = start + _LENGTH_BYTES
             length = int.from_bytes(pending[start:until], "big")
+            if length == 0:  # zeros: the padding
+                raise ValueError("it ends before its last frame")
             if length > MAX_FRAME_BYTES:
                 raise ValueError(f"a frame of {length:,} bytes, the limit is {MAX_FRAME_BYTES:,}")
             if len(pending) - until < length:
