@@ -1,4 +1,4 @@
-"""The format once more, written from docs/format.md alone: no line of the product is used here.
+"""The format once more, from the rules of docs/format.md: no line of the product is used here.
 
 Slow and whole in memory, as a page's reader would write it first. Run as a program it prints the
 vectors that format_vectors.json holds, with their fixed salt.

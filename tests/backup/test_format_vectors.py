@@ -13,8 +13,9 @@ from quorumvault.backup import stream
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.manifest import ManifestWriter, read_manifest
 from quorumvault.backup.manifest_frames import encode_frame
-from quorumvault.backup.objects import open_chunk, seal_chunk
+from quorumvault.backup.objects import CONTENT_BYTES, MAX_CHUNK_OBJECT_BYTES, open_chunk, seal_chunk
 from quorumvault.backup.padding import padme
+from quorumvault.backup.stream import FIRST_PLAIN_BYTES, PLAIN_BYTES
 
 VECTORS = json.loads(Path(__file__).with_name("format_vectors.json").read_text())
 MANIFEST = VECTORS["manifest"]
@@ -31,6 +32,19 @@ def fixed_salt(monkeypatch):
 
 def test_the_vectors_are_what_the_reference_makes():
     assert reference.vectors() == VECTORS
+
+
+def test_the_page_shows_the_values_of_the_vectors():
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+    shortest = VECTORS["chunks"][0]
+    shown = [VECTORS[name] for name in ("key_id", "name_key", "chunk_key", "manifest_key")]
+    for value in (*shown, shortest["chunk_id"], shortest["object_sha256"]):
+        assert value in page
+    for size in (CONTENT_BYTES, MAX_CHUNK_OBJECT_BYTES, FIRST_PLAIN_BYTES, PLAIN_BYTES):
+        assert f"{size:,}" in page
+    for size, expected in ((9, 10), (100, 104), (5_000, 5_120), (4_194_305, 4_325_376)):
+        assert f"{size:,} → {padme(size):,}" in page
+        assert padme(size) == expected
 
 
 def test_keys_and_folder():
