@@ -374,6 +374,14 @@ def test_a_writer_that_breaks_a_rule_is_told_at_once(tell, what):
         written(tell)
 
 
+def test_a_finished_manifest_takes_no_more():
+    writer = ManifestWriter(KEYS, 1, ID, io.BytesIO(), created_s=0, tool="")
+    writer.finish()
+    for late in (lambda: writer.folder((b"a",), 0, 0), writer.finish):
+        with pytest.raises(ValueError, match="after the last"):
+            late()
+
+
 def test_big_manifests_need_little_memory():
     whole = written(lambda writer: [big_part(writer, number) for number in range(20)])
     assert len(whole) > 16 * 1_048_576

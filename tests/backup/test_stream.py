@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from base64 import b64encode
 from itertools import pairwise
 
@@ -196,3 +197,17 @@ def test_a_finished_stream_takes_no_more():
     for late in (lambda: sealer.write(b"x"), sealer.finish, lambda: opener.feed(b"x")):
         with pytest.raises(ValueError, match="finished"):
             late()
+
+
+def test_a_long_stream_needs_the_memory_of_a_few_segments():
+    piece = content(1_000_000)
+    sealer, opener = Sealer(KEY, AAD), Opener(KEY, AAD)
+    tracemalloc.start()
+    try:
+        got = sum(len(opener.feed(sealer.write(piece))) for _ in range(64))
+        got += len(opener.feed(sealer.finish())) + len(opener.finish())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert got == 64_000_000
+    assert peak < 8 * SEGMENT_BYTES
