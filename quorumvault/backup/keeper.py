@@ -1,0 +1,617 @@
+"""Keeps the backup key: makes it, locks it by password or digits, changes the lock, gives it up.
+
+Each piece of work is a few durable steps, and the order is what makes a kill harmless at any
+moment (the table is in ADR 14):
+
+1. A new key is in slot `next` before anybody hears of it.
+2. The profile names the work before the vault is asked.
+3. The profile names the result before slot `current` changes; then the work is done locally.
+4. What opened the old backup (vault record, key, folder) goes last, when the new is whole.
+
+`settle` looks at what was begun. It lets the SDK repeat the bytes of an interrupted registration,
+asks the vault's free status, and goes forward or back; it never has a password, so it never makes a
+guess or a registration of its own (I6).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from quorumvault.backup.device import Changing, Disabling, Enabling, NewKey, Profile, ToDigits
+from quorumvault.backup.errors import AlreadyEnabled, DeviceStateError, KeyUnknown, NotEnabled
+from quorumvault.backup.key_store import KEY_BYTES
+from quorumvault.backup.keys import FORMAT_VERSION, Keys
+from quorumvault.errors import Conflict, Superseded, Tampered, VaultError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quorumvault._record import RecordStatus
+    from quorumvault.backup.device import Device, Mode, Work
+    from quorumvault.backup.key_store import KeyStore, Slot
+    from quorumvault.backup.vault_door import VaultDoor
+
+WARNING: Final[dict[Mode, str]] = {
+    "off": "Backups are off: what is on this device only is lost with it.",
+    "password": (
+        "Whoever loses this device and forgets the password has lost the backup: nobody can open"
+        " it then, neither the storage provider nor the vault's operator. Ten wrong guesses"
+        " destroy the key for ever."
+    ),
+    "digits": (
+        "Whoever loses this device and the 64 digits has lost the backup: nobody can open it then,"
+        " neither the storage provider nor the vault's operator."
+    ),
+}
+"""What the owner has to know, by mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """How the key is locked now.
+
+    Attributes:
+        mode: by password or by digits.
+        warning: what the owner loses with the device and the secret; show it.
+        doubts: why the vault's registration is not confirmed by three data centers, a sentence
+            each; recovering once, on any device, confirms it.
+
+    """
+
+    mode: Mode
+    warning: str
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Disabled:
+    """What is left after turning backups off.
+
+    Attributes:
+        record_deleted: the vault's record was deleted. False with digits, and when the vault keeps
+            the key of another device by now, which was not touched.
+        removed_objects: encrypted objects removed from the storage.
+        kept: folders of encrypted copies that remain in the storage; of a key that was locked by
+            password nobody can ever open them again, of digits only the digits can.
+
+    """
+
+    record_deleted: bool
+    removed_objects: int
+    kept: tuple[str, ...]
+
+
+class Keeper:
+    """All work on the key of one profile; every call is made under the profile's lock.
+
+    Args:
+        device: the profile.
+        store: the key.
+        door: the vault.
+        forget: empties a folder of the storage and says how many objects went.
+
+    """
+
+    def __init__(
+        self, device: Device, store: KeyStore, door: VaultDoor, forget: Callable[[str], int]
+    ) -> None:
+        self._device = device
+        self._store = store
+        self._door = door
+        self._forget = forget
+
+    # ------------------------------------------------------------ the key
+
+    def key(self, profile: Profile) -> bytes:
+        """The current key.
+
+        Raises:
+            NotEnabled: backups are off.
+            KeyUnknown: the key store has no key, or another profile's.
+
+        """
+        if profile.mode == "off":
+            hint = f" ({told})" if (told := unfinished(profile.work)) else ""
+            raise NotEnabled(f"backups are off on this device{hint}: enable them, or recover a key")
+        return self._held("current", profile.key_id)
+
+    def next_key(self, work: Enabling | NewKey) -> bytes:
+        """The key that is on its way.
+
+        Raises:
+            KeyUnknown: the key store has lost it.
+
+        """
+        return self._held("next", work.key_id)
+
+    def _held(self, slot: Slot, key_id: str | None) -> bytes:
+        key = self._store.load(slot)
+        if key is None or Keys.of(key).key_id.hex() != key_id:
+            what = "no key" if key is None else "the key of another profile"
+            raise KeyUnknown(
+                f"the key store of this device holds {what}: recover the key with the password or"
+                " the digits"
+            )
+        return key
+
+    def _make_next(self) -> str:
+        """A fresh key in slot `next`; its id."""
+        key = os.urandom(KEY_BYTES)
+        self._store.save("next", key)
+        return Keys.of(key).key_id.hex()
+
+    # ------------------------------------------------------------ after an interruption
+
+    def settle(self, *, strict: bool = True) -> Profile:
+        """Finish what was interrupted, as far as the owner is not needed for it.
+
+        Args:
+            strict: raise what the vault says; else let it wait if the current key works anyway.
+
+        Raises:
+            VaultError: the vault must be asked first and refused or could not.
+            ValueError: it must be asked, and none was given.
+
+        """
+        profile = self._device.load()
+        work = profile.work
+        if work is None:
+            if self._store.load("next") is not None:
+                self._store.erase("next")
+            return profile
+        if waits_for_owner(work):
+            return profile
+        may_wait = not strict and profile.mode != "off" and not isinstance(work, Disabling)
+        if may_wait and asks_vault(work) and not self._door.given:
+            return profile
+        try:
+            self._go_on(profile, work)
+        except VaultError:
+            if not may_wait:
+                raise
+        return self._device.load()
+
+    def _go_on(self, profile: Profile, work: Work) -> None:
+        match work:
+            case Disabling():
+                self._disable(work)
+            case ToDigits():
+                self._end_record(profile)
+            case Enabling() | NewKey() if not asks_vault(work):
+                self._complete(profile, work.registered)
+            case Enabling() | Changing() | NewKey():
+                registration = self._arrived(work.before)
+                if registration is None:
+                    self._undo(profile)
+                else:
+                    self._complete(profile, registration)
+
+    def _arrived(self, before: str | None) -> str | None:
+        """The registration that was interrupted, if it is active; its last byte was its owner's."""
+        vault = self._door.open()
+        try:
+            done = vault.resume_registration()
+        except (Superseded, Conflict):  # another took its place; the SDK has forgotten it
+            done = None
+        if done is not None:
+            return done.registration_id.hex()
+        seen = vault.status()
+        now = _hex(seen.registration_id)
+        return now if seen.mine and now != before else None
+
+    def abandon(self) -> Profile:
+        """Give up what waits for the owner, or what can't be finished.
+
+        Raises:
+            VaultError: the vault must be asked first whether it is done already.
+
+        """
+        try:
+            profile = self.settle()
+        except (Tampered, KeyUnknown):
+            if self._door.waits():
+                self._door.open().abandon_registration()
+            self._undo(self._device.load())
+            profile = self._device.load()
+        work = profile.work
+        if isinstance(work, NewKey):
+            self._forget(folder_of(work.key_id))
+        profile = self._save(profile, work=None)
+        self._store.erase("next")
+        return profile
+
+    # ------------------------------------------------------------ asking the vault
+
+    def register(
+        self, profile: Profile, work: Enabling | Changing | NewKey, password: bytes, *, anew: bool
+    ) -> tuple[str, ...]:
+        """Lock the key of this work under a password, and end the work; returns the doubts.
+
+        Args:
+            profile: as it is on disk.
+            work: with nothing of the vault in it yet.
+            password: as the owner typed it, just now.
+            anew: replace whatever the vault keeps, even if it is not ours.
+
+        Raises:
+            AlreadyEnabled: the vault keeps a key that is not ours.
+            VaultError: see quorumvault.errors.
+            ValueError: a password of impossible length.
+
+        """
+        vault = self._door.open()
+        if self._door.waits():  # of a profile that is gone: nothing here knows its key
+            self._arrived(None)
+        seen = vault.status()
+        if not anew:
+            self._check_owner(profile, seen)
+        before = _hex(seen.registration_id)
+        if isinstance(work, NewKey):
+            work = replace(work, asking=True, before=before)
+        else:
+            work = replace(work, before=before)
+        key = self.key(profile) if isinstance(work, Changing) else self.next_key(work)
+        profile = self._save(profile, work=work)
+        try:
+            done = vault.register(password, key)
+        except (VaultError, ValueError):
+            if not self._door.waits():  # nothing was sent that the vault keeps
+                self._undo(profile)
+            raise
+        self._complete(profile, done.registration_id.hex())
+        return done.doubts
+
+    @staticmethod
+    def _check_owner(profile: Profile, seen: RecordStatus) -> None:
+        """Never destroy a key in the vault that may be the only one of some backup."""
+        if seen.state not in {"active", "exhausted"}:
+            return
+        if profile.mode != "password":
+            raise AlreadyEnabled(
+                "the vault keeps a key for this account already, and a new registration would"
+                " destroy it: recover it with its password, or say that it is to be replaced"
+            )
+        if not seen.mine and _hex(seen.registration_id) != profile.registration:
+            raise AlreadyEnabled(
+                "another device has changed what the vault keeps for this account: recover with"
+                " the password that counts now, then call again"
+            )
+
+    # ------------------------------------------------------------ the ends
+
+    def _complete(self, profile: Profile, registration: str | None) -> None:
+        """The key is locked: put this device right."""
+        work = profile.work
+        if isinstance(work, Changing):
+            self._save(profile, mode="password", registration=registration, work=None)
+            return
+        if not isinstance(work, Enabling | NewKey):
+            raise DeviceStateError("the profile names no work that could be completed")
+        if work.registered != registration:
+            work = replace(work, registered=registration)
+            profile = self._save(profile, work=work)
+        # A kill below comes back here with slot `next` as it is, or with nothing left to do.
+        self._store.save("current", self.next_key(work))
+        changes = {"mode": work.how, "key_id": work.key_id, "registration": registration}
+        if isinstance(work, Enabling):
+            self._save(profile, **changes, generation=0, last_created_s=None, work=None)
+        else:
+            old = () if profile.key_id is None else (folder_of(profile.key_id),)
+            self._save(
+                profile,
+                **changes,
+                generation=work.generation,
+                last_created_s=work.created_s,
+                leftovers=(*profile.leftovers, *old),
+                work=None,
+            )
+        self._store.erase("next")
+
+    def _undo(self, profile: Profile) -> None:
+        """Nothing of this registration is or will be active: as before it."""
+        work = profile.work
+        if isinstance(work, NewKey):  # its backup may be there already
+            self._save(profile, work=replace(work, asking=False, before=None))
+        else:
+            self._save(profile, work=None)
+            self._store.erase("next")
+
+    def _end_record(self, profile: Profile) -> None:
+        self._delete_record(profile.registration)
+        self._save(profile, registration=None, work=None)
+
+    def _delete_record(self, registration: str | None) -> bool:
+        """Delete the record if it is ours."""
+        vault = self._door.open()
+        if self._door.waits():  # it could come to life after the delete
+            try:
+                vault.resume_registration()
+            except (Superseded, Conflict, Tampered):
+                vault.abandon_registration()
+        seen = vault.status()
+        ours = seen.mine or _hex(seen.registration_id) == registration
+        if seen.registration_id is None or not ours:
+            return False
+        vault.delete(only=seen.registration_id)
+        return True
+
+    def _disable(self, work: Disabling) -> Disabled:
+        deleted = work.vault and self._delete_record(work.registration)
+        removed = sum(map(self._forget, work.folders)) if work.delete_copies else 0
+        self._store.erase("current")
+        self._store.erase("next")
+        self._device.save(Profile())
+        return Disabled(deleted, removed, () if work.delete_copies else work.folders)
+
+    def sweep(self) -> None:
+        """Remove the copies under former keys.
+
+        Raises:
+            StorageError: not all are gone; the next backup tries again.
+
+        """
+        profile = self._device.load()
+        for folder in profile.leftovers:
+            self._forget(folder)
+        if profile.leftovers:
+            self._save(profile, leftovers=())
+
+    def note(self, **changes: object) -> None:
+        """Remember something in the profile."""
+        self._save(self._device.load(), **changes)
+
+    # ------------------------------------------------------------ the owner's calls
+
+    def enable_password(self, password: bytes, *, anew: bool, **settings: object) -> Secured:
+        """New key, locked by a password; or another password for one that was just locked."""
+        was = self._device.load().work
+        profile = self.settle()
+        if profile.mode == "password" and isinstance(was, Enabling):
+            # An interrupted call came through, with the password typed then: now this one counts.
+            return self.change_password(password)
+        if profile.mode != "off":
+            raise AlreadyEnabled(
+                f"backups are on already, locked by {profile.mode}: change or switch the lock, or"
+                " disable them first"
+            )
+        self._check_no_stray_key(profile)
+        profile = self._save(profile, **settings, work=None)
+        work = Enabling(self._make_next(), "password")
+        doubts = self.register(profile, work, password, anew=anew)
+        return Secured("password", WARNING["password"], doubts)
+
+    def make_digits(self, **settings: object) -> bytes:
+        """A new key to be shown as digits: the first, or one after the current one."""
+        profile = self.settle()
+        if profile.mode == "password":
+            raise AlreadyEnabled("backups are on, locked by password: switch to digits instead")
+        work = profile.work
+        if isinstance(work, Enabling | NewKey):
+            return self.next_key(work)  # shown before; whoever wrote them down has the right ones
+        if profile.mode == "off":
+            self._check_no_stray_key(profile)
+            profile = self._save(profile, **settings)
+            work = Enabling(self._make_next(), "digits")
+        else:
+            work = NewKey(self._make_next(), "digits")
+        self._save(profile, work=work)
+        return self.next_key(work)
+
+    def confirm_new_digits(self, profile: Profile) -> Secured:
+        """The digits of the first key were typed back."""
+        self._complete(profile, None)
+        return Secured("digits", WARNING["digits"])
+
+    def change_password(self, password: bytes, *, anew: bool = False) -> Secured:
+        """The same key under another password; from digits, too."""
+        profile = self.settle()
+        if not isinstance(profile.work, ToDigits | None):
+            raise AlreadyEnabled(f"{unfinished(profile.work)}; finish or abandon that first")
+        self.key(profile)
+        doubts = self.register(profile, Changing(), password, anew=anew)
+        return Secured("password", WARNING["password"], doubts)
+
+    def to_digits(self) -> bytes:
+        """The current key, to be shown as digits."""
+        profile = self.settle()
+        if profile.mode == "digits":
+            raise AlreadyEnabled("the key is locked by digits already")
+        if not isinstance(profile.work, ToDigits | None):
+            raise AlreadyEnabled(f"{unfinished(profile.work)}; finish or abandon that first")
+        key = self.key(profile)
+        self._save(profile, work=ToDigits())
+        return key
+
+    def confirm_digits(self, profile: Profile) -> Secured:
+        """The digits of the current key were typed back: the vault's record goes."""
+        profile = self._save(profile, mode="digits", work=ToDigits(confirmed=True))
+        self._end_record(profile)
+        return Secured("digits", WARNING["digits"])
+
+    def begin_new_key(self, profile: Profile) -> NewKey:
+        """The work that is under way, or a new one."""
+        work = profile.work
+        if isinstance(work, NewKey):
+            return work
+        if profile.mode == "off":
+            raise NotEnabled("backups are off on this device: enable them first")
+        if profile.mode == "digits":
+            raise NotEnabled("make the new digits first, and show them")
+        work = NewKey(self._make_next(), "password")
+        self._save(profile, work=work)
+        return work
+
+    def confirm_next_digits(self, work: NewKey) -> None:
+        """The new digits were typed back."""
+        self.note(work=replace(work, confirmed=True))
+
+    def lock_new_key(
+        self, password: bytes | None, generation: int, created_s: int
+    ) -> tuple[str, ...]:
+        """There is a whole backup under the new key: from its lock on it counts."""
+        profile = self._device.load()
+        if not isinstance(profile.work, NewKey):
+            raise DeviceStateError("the profile has forgotten the new key; call again")
+        work = replace(profile.work, generation=generation, created_s=created_s)
+        profile = self._save(profile, work=work)
+        if password is not None:
+            return self.register(profile, work, password, anew=False)
+        self._complete(profile, None)
+        return ()
+
+    def disable(self, *, delete_copies: bool) -> Disabled:
+        """Give the key up; see `Disabling`."""
+        profile = self._device.load()
+        work = profile.work
+        if isinstance(work, Disabling):
+            work = replace(work, delete_copies=delete_copies)
+        elif profile.mode == "off" and work is None:
+            raise NotEnabled("backups are off on this device already")
+        else:
+            ids = (profile.key_id, work.key_id if isinstance(work, Enabling | NewKey) else None)
+            folders = (*profile.leftovers, *(folder_of(each) for each in ids if each is not None))
+            asked = profile.mode == "password" or is_in_vault(work)
+            work = Disabling(delete_copies, folders, asked, profile.registration)
+        self._save(profile, work=work)
+        return self._disable(work)
+
+    def adopt(
+        self, key: bytes, mode: Mode, *, registration: str | None, **settings: object
+    ) -> Profile:
+        """A recovered key becomes the current one."""
+        profile = self._device.load()
+        # The key first: a kill in between costs another recovery, a profile alone would say more
+        # than it knows.
+        self._store.save("current", key)
+        work = profile.work if isinstance(profile.work, NewKey) else None
+        profile = self._save(
+            profile,
+            **settings,
+            mode=mode,
+            key_id=Keys.of(key).key_id.hex(),
+            registration=registration,
+            work=work,
+        )
+        if work is None:
+            self._store.erase("next")
+        return profile
+
+    # ------------------------------------------------------------ helpers
+
+    def _check_no_stray_key(self, profile: Profile) -> None:
+        """A key without a profile may be the only one of some backup."""
+        if profile.work is None and self._store.load("current") is not None:
+            raise DeviceStateError(
+                "the key store holds a key, but its profile is gone: recover with the password or"
+                " the digits, or empty the key store first"
+            )
+
+    def _save(self, profile: Profile, **changes: object) -> Profile:
+        changed = replace(profile, **changes)
+        self._device.save(changed)
+        return changed
+
+
+# ---------------------------------------------------------------- judging
+
+
+def folder_of(key_id: str) -> str:
+    """A key's folder in the storage."""
+    return f"qv{FORMAT_VERSION}-{key_id}"
+
+
+def asks_vault(work: Work) -> bool:
+    """Whether going on with it may need the vault."""
+    match work:
+        case Enabling():
+            return work.how == "password" and work.registered is None
+        case NewKey():
+            return work.asking and work.registered is None
+        case Disabling():
+            return work.vault
+        case Changing():
+            return True
+        case ToDigits():
+            return work.confirmed
+
+
+def is_in_vault(work: Work | None) -> bool:
+    """Whether because of it the vault may keep a key of ours."""
+    match work:
+        case Enabling() | NewKey():
+            return work.how == "password"
+        case ToDigits():
+            return work.confirmed
+        case Changing():
+            return True
+        case Disabling():
+            return work.vault
+        case None:
+            return False
+
+
+def waits_for_owner(work: Work) -> bool:
+    """Whether only the owner can go on: digits to type, a password to type, files to name."""
+    match work:
+        case Enabling():
+            return work.how == "digits"
+        case ToDigits():
+            return not work.confirmed
+        case NewKey():
+            ready = work.confirmed and work.generation > 0
+            return not (work.asking or work.registered or ready)
+        case Changing() | Disabling():
+            return False
+
+
+def flips(work: Work | None) -> bool:
+    """Whether slot `current` may hold the next key already; going on needs this device only."""
+    return (
+        isinstance(work, Enabling | NewKey) and not waits_for_owner(work) and not asks_vault(work)
+    )
+
+
+def unfinished(work: Work | None) -> str | None:
+    """What was begun, for the owner, and what happens next; None when nothing was."""
+    match work:
+        case None:
+            return None
+        case Enabling(how="password"):
+            return (
+                "turning backups on with a password was interrupted; the next call asks the vault"
+                " how far it came and finishes it"
+            )
+        case Enabling():
+            return "the 64 digits of a new key were made; backups are on once they are typed back"
+        case Changing():
+            return (
+                "setting a password was interrupted; the next call asks the vault whether the new"
+                " one counts, and finishes it; until then the old one may still count"
+            )
+        case ToDigits(confirmed=True):
+            return (
+                "the 64 digits count; the vault still keeps the key under the password, and the"
+                " next call deletes it there"
+            )
+        case ToDigits():
+            return "the 64 digits were shown; they count once they are typed back"
+        case NewKey(asking=True):
+            return (
+                "locking a new key with a password was interrupted; the next call asks the vault"
+                " how far it came and finishes it"
+            )
+        case NewKey():
+            return (
+                "a new key was made, the old one still counts; making the new key again goes on"
+                " where it was interrupted"
+            )
+        case Disabling():
+            return "turning backups off was interrupted; the next call finishes it"
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
