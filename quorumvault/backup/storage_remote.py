@@ -1,0 +1,463 @@
+"""Any provider that fsspec knows, as the storage.
+
+fsspec is a thin layer over packages that differ in what they promise, so little is taken on trust:
+no listing cache, one object asked by its name where that matters, a time limit around every call,
+the size looked at after a write where a write may be cut off half-way, and only errors that may
+pass are tried again, here and nowhere below. A write that got no answer in time is tried again
+only where the provider replaces an object in one go (S3): elsewhere the first may still be
+writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
+
+from fsspec import get_filesystem_class
+from fsspec.core import url_to_fs
+
+from quorumvault.backup.errors import NotThere, StorageError, StorageUnreachable
+from quorumvault.backup.storage_errors import of_provider, said
+from quorumvault.backup.storage_folder import too_large
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from fsspec import AbstractFileSystem
+
+    from quorumvault.backup.storage_names import Place
+
+T = TypeVar("T")
+
+BLOCK_BYTES: Final = 4 << 20  # of a stream, and of an upload in parts (S3 wants 5 MiB at least)
+PART_BYTES: Final = 8 << 20
+WHOLE_BYTES: Final = 32 << 20  # an upload up to this is one request
+DELETE_NAMES: Final = 1000  # S3's limit of one request
+DELETE_THREADS: Final = 4
+_S3: Final = frozenset({"s3", "s3a"})
+_EXTRAS: Final = {
+    "s3": "quorumvault[s3]",
+    "s3a": "quorumvault[s3]",
+    "webdav": "quorumvault[webdav]",
+    "gdrive": "gdrivefs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+    "smb": "smbprotocol",
+    "dropbox": "dropboxdrivefs",
+    "oci": "ocifs",
+    "b2": "quorumvault[s3]",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a provider is waited for.
+
+    Attributes:
+        call_s: seconds for one request, plus what its bytes take at `bytes_per_s`.
+        tries: how often in all, when the error is one that may pass.
+        pause_s: seconds before the second try; doubled for each further one, at most 15, and
+            shortened at random by up to half so that many devices don't come back together.
+
+    """
+
+    call_s: float = 60.0
+    bytes_per_s: float = 32_768.0
+    tries: int = 5
+    pause_s: float = 0.5
+
+
+class RemoteStore:
+    """The objects at a provider."""
+
+    def __init__(self, place: Place, patience: Patience) -> None:
+        self._place = place
+        self._patience = patience
+        self._fs, self._root = _connect(place, patience)
+        self._s3 = place.protocol in _S3
+        self._lock = threading.Lock()
+        self._made: set[str] = set()
+
+    # ------------------------------------------------------------ reading
+
+    def walk(self, folder: str, start: str) -> Iterator[tuple[str, int]]:
+        """Every file under `folder` whose path there begins with `start`, and its size."""
+        if self._s3:  # one listing, a thousand names a request
+            path = self._path(folder)
+            found = self._listing(
+                lambda: list(self._fs.find(path, detail=True, prefix=start).values()), folder
+            )
+            yield from ((name, size) for name, is_folder, size in found if not is_folder)
+            return
+        waiting = [(folder, start)]
+        while waiting:
+            here, begin = waiting.pop()
+            for name, is_folder, size in self._entries(here):
+                if name.rpartition("/")[2].startswith(begin):
+                    if is_folder:
+                        waiting.append((name, ""))
+                    else:
+                        yield name, size
+
+    def folders(self, start: str) -> list[str]:
+        """The folders in the root whose names begin so."""
+        return sorted(
+            name for name, is_folder, _ in self._entries("") if is_folder and name.startswith(start)
+        )
+
+    def get(self, name: str, limit: int) -> bytes:
+        """The whole object."""
+        data = self._call("read", name, lambda: self._read(name, 0, limit + 1), limit)
+        if len(data) > limit:
+            raise too_large(name, len(data), limit)
+        return data
+
+    def open(self, name: str) -> BinaryIO:
+        """The object as a stream, read block by block."""
+        size = self.size(name)
+        if size is None:
+            raise NotThere(f"{name} is not there in {self._place.shown}")
+        return io.BufferedReader(_Blocks(self, name, size), BLOCK_BYTES)
+
+    def read_block(self, name: str, start: int, end: int) -> bytes:
+        """The bytes from `start` up to before `end`."""
+        return self._call("read", name, lambda: self._read(name, start, end), end - start)
+
+    def size(self, name: str) -> int | None:
+        """How many bytes the object has, asked by its name."""
+
+        def ask() -> dict[str, object]:
+            self._fs.invalidate_cache()
+            return self._fs.info(self._path(name))
+
+        try:
+            info = self._call("look at", name, ask)
+        except NotThere:
+            return None
+        size = info.get("size")
+        return int(size) if info.get("type") == "file" and isinstance(size, (int, str)) else None
+
+    # ------------------------------------------------------------ writing
+
+    def put(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """Store the bytes under the name."""
+        whole = data if isinstance(data, bytes) else bytes(data)
+        self._in_folder(name, lambda: self._write(self._path(name), whole), len(whole))
+        self._check_size(name, len(whole))
+
+    def put_from(self, name: str, file: BinaryIO, size: int) -> None:
+        """Store the next `size` bytes of the file under the name."""
+        if size <= WHOLE_BYTES:
+            self.put(name, _exactly(file, size))
+            return
+        start = file.tell()
+
+        def upload() -> None:
+            file.seek(start)
+            _upload(self._fs, self._path(name), file, size)
+
+        self._in_folder(name, upload, size)
+        self._check_size(name, size)
+
+    def settle(self) -> None:
+        """A provider that said yes has it."""
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Remove objects, and a folder of the root in which no object is left."""
+        if self._s3:
+            for first in range(0, len(names), DELETE_NAMES):
+                self._delete_many(names[first : first + DELETE_NAMES])
+            return
+        with ThreadPoolExecutor(DELETE_THREADS) as threads:
+            for _ in threads.map(self._delete_one, names):
+                pass
+        # Not each folder as it gets empty: WebDAV removes a folder with what is in it, and another
+        # device may have put something there a moment ago. Where no object is left at all, there
+        # is no backup either.
+        for top in sorted({name.partition("/")[0] for name in names if "/" in name}):
+            if next(self.walk(top, ""), None) is None:
+                with self._lock:
+                    self._made.clear()
+                self._remove_folder(top)
+
+    def _remove_folder(self, folder: str) -> None:
+        path = self._path(folder)
+        with contextlib.suppress(NotThere):
+            self._call("remove", folder, lambda: self._fs.rm(path, recursive=True))
+
+    def sweep(self, folder: str) -> int:
+        """Nothing of ours is left behind by a killed write that could be told apart."""
+        del folder
+        return 0
+
+    def close(self) -> None:
+        """Close the connections that can be."""
+        client = getattr(getattr(self._fs, "client", None), "http", None)
+        if client is not None:
+            client.close()
+
+    # ------------------------------------------------------------ inside
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if self._root and name else self._root or name
+
+    def _entries(self, folder: str) -> list[tuple[str, bool, int]]:
+        path = self._path(folder)
+        return self._listing(lambda: self._fs.ls(path, detail=True), folder)
+
+    def _listing(
+        self, call: Callable[[], list[dict[str, object]]], folder: str
+    ) -> list[tuple[str, bool, int]]:
+        def ask() -> list[dict[str, object]]:
+            self._fs.invalidate_cache()
+            return call()
+
+        try:
+            entries = self._call("list", folder, ask)
+        except NotThere:
+            return []
+        found = []
+        below = self._root.strip("/") + "/" if self._root.strip("/") else ""
+        for entry in entries:
+            name = str(entry.get("name", "")).strip("/")
+            if name.startswith(below) and name != (below + folder).strip("/"):
+                size = entry.get("size")
+                is_folder = entry.get("type") == "directory"
+                known = int(size) if isinstance(size, (int, str)) else -1
+                found.append((name[len(below) :], is_folder, known))
+        return found
+
+    def _read(self, name: str, start: int, end: int) -> bytes:
+        path = self._path(name)
+        if self._fs.async_impl:
+            return self._fs.cat_file(path, start=start, end=end)
+        with self._fs.open(path, "rb") as file:
+            if start:
+                file.seek(start)
+            return file.read(end - start)
+
+    def _write(self, path: str, data: bytes) -> None:
+        if self._place.protocol == "webdav":  # pipe_file would look for the folder each time
+            self._fs.client.upload_fileobj(io.BytesIO(data), path, overwrite=True, size=len(data))
+        else:
+            self._fs.pipe_file(path, data)
+
+    def _in_folder(self, name: str, write: Callable[[], None], size: int) -> None:
+        """Write, after the folder was made where the provider has folders."""
+        folder = name.rpartition("/")[0]
+        if not self._s3:
+            self._make(folder)
+        try:
+            self._call("write", name, write, size, writes=True)
+        except NotThere as error:
+            if self._s3:
+                raise StorageError(
+                    f"{self._place.shown} names a bucket that does not exist: make it first"
+                ) from error
+            # Removed meanwhile, with its folder.
+            with self._lock:
+                self._made.clear()
+            self._make(folder)
+            self._call("write", name, write, size, writes=True)
+
+    def _make(self, folder: str) -> None:
+        with self._lock:
+            if folder in self._made:
+                return
+            path = self._path(folder)
+            if path:
+                self._call("make", folder, lambda: self._fs.makedirs(path, exist_ok=True))
+            self._made.add(folder)
+
+    def _check_size(self, name: str, size: int) -> None:
+        if self._s3:  # it takes an object whole or not at all
+            return
+        found = self.size(name)
+        if found != size:
+            has = "nothing" if found is None else f"{found} bytes"
+            raise StorageUnreachable(
+                f"{self._place.shown} took {size} bytes of {name}, but has {has}: run the same"
+                " again"
+            )
+
+    def _delete_one(self, name: str) -> None:
+        with contextlib.suppress(NotThere):
+            self._call("remove", name, lambda: self._fs.rm_file(self._path(name)))
+
+    def _delete_many(self, names: Sequence[str]) -> None:
+        bucket, _, prefix = self._root.partition("/")
+        start = f"{prefix}/" if prefix else ""
+        keys = [{"Key": start + name} for name in names]
+
+        def ask() -> dict[str, object]:
+            return self._fs.call_s3(
+                "delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True}
+            )
+
+        answer = self._call("remove", names[0], ask)
+        failed = answer.get("Errors")
+        if isinstance(failed, list) and failed:
+            for name in names:  # one by one: the first that can't be says why
+                self._delete_one(name)
+
+    def _call(
+        self,
+        what: str,
+        name: str,
+        call: Callable[[], T],
+        size: int = 0,
+        *,
+        writes: bool = False,
+    ) -> T:
+        """Do it, with a time limit and again where that can help.
+
+        Raises:
+            StorageError: what the provider said last.
+
+        """
+        limit_s = self._patience.call_s + size / self._patience.bytes_per_s
+        pause_s = self._patience.pause_s
+        for left in reversed(range(self._patience.tries)):
+            try:
+                return _within(limit_s, call)
+            except StorageError:
+                raise
+            except Exception as error:  # the packages raise what they like
+                heard = said(error)
+                again = heard.passing and left > 0
+                if writes and heard.kind == "late" and not self._s3:
+                    again = False
+                if not again:
+                    raise of_provider(error, self._place, what, name) from error
+            time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause_s = min(pause_s * 2, 15.0)
+        raise AssertionError("a call is tried at least once")
+
+
+class _Blocks(io.RawIOBase):
+    """A remote object as a raw stream; each block is its own request, so any may be repeated."""
+
+    def __init__(self, store: RemoteStore, name: str, size: int) -> None:
+        super().__init__()
+        self._store = store
+        self._name = name
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: memoryview) -> int:  # type: ignore[override]
+        end = min(self._position + len(into), self._size)
+        if end == self._position:
+            return 0
+        block = self._store.read_block(self._name, self._position, end)
+        if len(block) != end - self._position:
+            raise StorageUnreachable(
+                f"{self._name} got shorter while it was read: run the same again"
+            )
+        into[: len(block)] = block
+        self._position = end
+        return len(block)
+
+
+def _connect(place: Place, patience: Patience) -> tuple[AbstractFileSystem, str]:
+    options = dict(place.options)
+    protocol = place.protocol
+    try:
+        get_filesystem_class(protocol)
+    except ImportError as error:
+        package = _EXTRAS.get(protocol)
+        hint = f"pip install '{package}'" if package else place.scrub(str(error))
+        raise StorageError(
+            f"{place.shown} needs a package that is not installed: {hint}"
+        ) from error
+    except ValueError as error:
+        raise StorageError(
+            f"{place.shown}: no storage is called {protocol}://; see docs/storage.md for those"
+            " that there are"
+        ) from error
+    try:
+        if protocol == "webdav":
+            options.setdefault("timeout", patience.call_s)
+            options.setdefault("retry", False)
+            fs = get_filesystem_class("webdav")(place.address, skip_instance_cache=True, **options)
+            return fs, place.path
+        if protocol in _S3:
+            config = options.get("config_kwargs")
+            config = dict(config) if isinstance(config, dict) else {}
+            config.setdefault("retries", {"total_max_attempts": 1})
+            config.setdefault("connect_timeout", min(patience.call_s, 20.0))
+            config.setdefault("read_timeout", patience.call_s)
+            options["config_kwargs"] = config
+        fs, root = url_to_fs(place.address, skip_instance_cache=True, **options)
+    except Exception as error:  # whatever a package makes of its options
+        raise StorageError(
+            f"{place.shown} can't be used with these options: {place.scrub(str(error))}"
+        ) from error
+    fs.dircache.use_listings_cache = False
+    if protocol in _S3:
+        fs.retries = 1
+    return fs, root.rstrip("/")
+
+
+def _within(limit_s: float, call: Callable[[], T]) -> T:
+    """Run a call in a thread of its own; whoever never answers is left behind with it.
+
+    Raises:
+        TimeoutError: no answer in time.
+
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="storage").start()
+    try:
+        return future.result(limit_s)
+    except TimeoutError as error:
+        if future.done():
+            raise
+        raise TimeoutError(f"no answer in {limit_s:.0f} s") from error
+
+
+def _exactly(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise ValueError("the file to store has fewer bytes than announced")
+    return data
+
+
+def _upload(fs: AbstractFileSystem, path: str, file: BinaryIO, size: int) -> None:
+    """Write in parts; one that fails half-way is thrown away, not completed."""
+    target = fs.open(path, "wb", block_size=PART_BYTES)
+    try:
+        left = size
+        while left:
+            block = _exactly(file, min(left, BLOCK_BYTES))
+            left -= len(block)
+            target.write(block)
+    except BaseException:
+        discard = getattr(target, "discard", None)
+        if discard is not None:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                discard()
+        with contextlib.suppress(AttributeError):
+            target.closed = True  # type: ignore[misc] # or its end would complete it
+        raise
+    target.close()

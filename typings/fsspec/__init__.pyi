@@ -1,0 +1,3 @@
+from fsspec.spec import AbstractFileSystem as AbstractFileSystem
+
+def get_filesystem_class(protocol: str) -> type[AbstractFileSystem]: ...
