@@ -23,6 +23,7 @@ __all__ = [
     "NoBackup",
     "NoSpace",
     "NotEnabled",
+    "NotInBackup",
     "NotThere",
     "RolledBack",
     "SourceChanged",
@@ -54,6 +55,10 @@ class Cancelled(BackupError):
 
 class NoBackup(BackupError):
     """The storage holds no complete backup."""
+
+
+class NotInBackup(BackupError):
+    """The backup holds no file or folder of that name; the message names near ones."""
 
 
 class WrongKey(BackupError):

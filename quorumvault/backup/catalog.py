@@ -1,0 +1,132 @@
+"""Which backups a storage holds, told from names alone, and which of them counts.
+
+A storage provider can hide a new backup, show an old one again or lay strange objects beside ours.
+Names decide nothing but where to look: what a manifest says is believed after it opened. What a
+device itself wrote last (`known_generation`) is the only guard against going back in time; a new
+device has none, and docs/format.md says so.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from quorumvault.backup.errors import FutureVersion, NoBackup, RolledBack, WrongKey
+from quorumvault.backup.keys import FORMAT_VERSION
+from quorumvault.backup.manifest import parse_name
+
+if TYPE_CHECKING:
+    from quorumvault.backup.keys import Keys
+    from quorumvault.backup.storage import Storage
+
+__all__ = ["Found", "choose", "find", "newest"]
+
+_FOLDER: Final = re.compile(r"qv([1-9][0-9]{0,8})-[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manifest in the storage; nothing is known yet about what it says.
+
+    Attributes:
+        generation: counts up with each backup of one key.
+        backup_id: 16 random bytes.
+        name: the object's, relative to the storage's URL.
+        size: bytes of the object, as listed.
+
+    """
+
+    generation: int
+    backup_id: bytes
+    name: str
+    size: int
+
+
+def find(storage: Storage, keys: Keys) -> list[Found]:
+    """All backups of this key that the storage lists, newest first, at least one.
+
+    Raises:
+        WrongKey: the storage holds backups, none of this key.
+        FutureVersion: it holds backups in a format that this version does not know, and none
+            of this key that it does.
+        NoBackup: it holds none at all.
+        StorageError: the provider refused or failed.
+
+    """
+    found: list[Found] = []
+    for stored in storage.list(f"{keys.folder}/manifests/"):
+        parsed = parse_name(stored.name)
+        if parsed is not None:
+            generation, backup_id = parsed
+            found.append(Found(generation, backup_id, stored.name, stored.size))
+    if not found:
+        _explain_absence(storage, keys)
+    found.sort(key=lambda one: (one.generation, one.backup_id), reverse=True)
+    return found
+
+
+def newest(storage: Storage, keys: Keys, *, known_generation: int = 0) -> Found:
+    """The newest backup of this key; `known_generation` is what this device wrote last.
+
+    Raises:
+        RolledBack: the newest that the storage lists is older than `known_generation`.
+        BackupError: as `find`.
+
+    """
+    first = find(storage, keys)[0]
+    if first.generation < known_generation:
+        raise RolledBack(
+            f"{storage.shown} shows backup {first.generation} as the newest, but this device has"
+            f" written backup {known_generation} there: the storage went back in time, or its"
+            " listing is late. Try again in some minutes; if it stays, ask the storage provider"
+        )
+    return first
+
+
+def choose(
+    storage: Storage, keys: Keys, *, generation: int | None = None, known_generation: int = 0
+) -> Found:
+    """The newest backup, or the one of `generation` where the owner asked for an older one.
+
+    Raises:
+        NoBackup: there is none of that generation; the message names those that there are.
+        RolledBack: as `newest`; never when `generation` is given.
+        BackupError: as `find`.
+
+    """
+    if generation is None:
+        return newest(storage, keys, known_generation=known_generation)
+    found = find(storage, keys)
+    for one in found:
+        if one.generation == generation:
+            return one
+    there = ", ".join(str(one.generation) for one in found[:10])
+    raise NoBackup(f"{storage.shown} holds no backup {generation}; it holds {there}")
+
+
+def _explain_absence(storage: Storage, keys: Keys) -> None:
+    """Raise the error that tells why nothing was found; strangers' objects mean nothing."""
+    other_key = False
+    for folder in storage.folders("qv"):
+        match = _FOLDER.fullmatch(folder)
+        if match is None:
+            continue
+        if int(match[1]) > FORMAT_VERSION:
+            raise FutureVersion(
+                f"{storage.shown} holds a backup in format {match[1]}, this version reads format"
+                f" {FORMAT_VERSION}: update quorumvault"
+            )
+        if folder != keys.folder:
+            other_key = other_key or any(
+                parse_name(stored.name) for stored in storage.list(f"{folder}/manifests/")
+            )
+    if other_key:
+        raise WrongKey(
+            f"{storage.shown} holds a backup, but of another key: look whether the account,"
+            " the digits and the storage belong together"
+        )
+    raise NoBackup(
+        f"{storage.shown} holds no complete backup; make one with `quorumvault backup create`,"
+        " or check the storage's address"
+    )
