@@ -65,7 +65,7 @@ __all__ = [
 _READ_BYTES: Final = 1_048_576
 _ZEROS_BYTES: Final = 1_048_576
 _LENGTH_BYTES: Final = 4
-_NAME: Final = re.compile(r"(?:.*/manifests/)?([0-9a-f]{16})-([0-9a-f]{32})", re.DOTALL)
+_NAME: Final = re.compile(r"(?:[^/]+/manifests/)?([0-9a-f]{16})-([0-9a-f]{32})")
 
 
 def parse_name(name: str) -> tuple[int, bytes] | None:

@@ -23,6 +23,7 @@ from quorumvault.backup.manifest_frames import (
     Folder,
     Head,
     Parts,
+    check_path,
 )
 from quorumvault.backup.objects import KIND_MANIFEST, preamble, seal_chunk
 from quorumvault.backup.padding import padded
@@ -121,6 +122,7 @@ def test_an_error_of_the_storage_stays_what_it_is():
 def test_a_name_tells_generation_and_backup():
     assert parse_name(KEYS.manifest_name(7, ID)) == (7, ID)
     assert parse_name("0000000000000007-" + ID.hex()) == (7, ID)
+    assert parse_name("0000000000000001-" + ID.hex()) == (1, ID)
     assert parse_name("7fffffffffffffff-" + ID.hex()) == (2**63 - 1, ID)
 
 
@@ -136,6 +138,9 @@ def test_a_name_tells_generation_and_backup():
         "0000000000000007-" + ID.hex() + ".part",
         "x0000000000000007-" + ID.hex(),
         "qv1-x/chunks/0000000000000007-" + ID.hex(),
+        "qv1-x/manifests/old/0000000000000007-" + ID.hex(),
+        "qv1-x/manifests/old/manifests/0000000000000007-" + ID.hex(),
+        "/manifests/0000000000000007-" + ID.hex(),
         "desktop.ini",
     ],
 )
@@ -325,6 +330,29 @@ def deep(*path):
 def test_a_manifest_that_breaks_a_rule_is_damaged(frames, what):
     with pytest.raises(Damaged, match=what):
         read(sealed_plain(plain_of(*frames)))
+
+
+def test_the_longest_paths_are_kept():
+    for path in ((b"x" * MAX_COMPONENT_BYTES,), (b"x",) * MAX_DEPTH, (b"x" * 1_024,) * 32):
+        check_path(path)
+        folders = [deep(*path[:depth]) for depth in range(1, len(path) + 1)]
+        frames = [HEAD, *folders, End(0, len(folders), 0, 0)]
+        assert read(sealed_plain(plain_of(*frames))) == frames
+    for path in ((), (b"x",) * (MAX_DEPTH + 1), (b"x" * 1_024,) * 32 + (b"x",)):
+        with pytest.raises(ValueError, match="a path"):
+            check_path(path)
+
+
+def test_frames_that_fill_the_padded_size_without_an_end_are_damaged():
+    """Nothing is left that could be padding, so only the missing end tells."""
+    frames = [deep(b"%02d" % number + b"x" * 1_000) for number in range(3)]
+    missing = 4_096 - len(b"".join(u32(len(frame)) + frame for frame in raw(HEAD, *frames)))
+    frames.append(deep(b"9" * (missing - len(raw(deep(b"9" * 300))[0]) - 4 + 300)))
+    plain = plain_of(HEAD, *frames)
+    assert len(plain) == 4_096
+    assert plain[:4_096].endswith(raw(frames[-1])[0])
+    with pytest.raises(Damaged, match="ends before"):
+        read(sealed_plain(plain))
 
 
 def test_neighbouring_names_sort_as_components_not_as_text():

@@ -18,8 +18,10 @@ from quorumvault.backup.stream import (
     Opener,
     Sealer,
     open_,
+    open_into,
     opened_length,
     seal,
+    seal_into,
     sealed_length,
 )
 
@@ -184,6 +186,16 @@ def test_lengths_that_no_stream_has_are_refused():
     for tag in range(1, 17):
         with pytest.raises(ValueError):
             opened_length(SEGMENT_BYTES + tag)
+
+
+def test_a_buffer_of_another_size_is_refused():
+    sealed = seal(KEY, AAD, b"x")
+    for size in (len(sealed) - 1, len(sealed) + 1):
+        with pytest.raises(ValueError):
+            seal_into(KEY, AAD, (b"x",), bytearray(size))
+    for size in (0, 2):
+        with pytest.raises(ValueError, match="not"):
+            open_into(KEY, AAD, sealed, bytearray(size))
 
 
 def test_two_seals_of_the_same_differ():
