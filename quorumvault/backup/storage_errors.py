@@ -121,8 +121,9 @@ class Said:
     """What an exception says.
 
     Attributes:
-        kind: "absent", "denied", "full", "away", "late" (no answer in time: the call may still
-            be at work over there) or "other".
+        kind: "absent" (the object), "nowhere" (the bucket), "beyond" (the end of the object),
+            "denied", "full", "away", "late" (no answer in time: the call may still be at work
+            over there) or "other".
         text: its words, not yet scrubbed.
         passing: whether the same call may work in a moment.
 
@@ -158,7 +159,8 @@ class _Heard:
 
 def _hear(error: BaseException) -> _Heard:
     chain = list(_causes(error))
-    code = next((code for one in chain if (code := _code(one))), "")
+    codes = [code for one in chain if (code := _code(one))]
+    code = next((code for code in codes if not code.isdigit()), "".join(codes[:1]))
     return _Heard(
         text=next((str(one) for one in reversed(chain) if str(one)), type(error).__name__),
         words=" ".join([*map(str, chain), code]),
@@ -182,8 +184,14 @@ def _answered(heard: _Heard) -> str:
         return "away"
     if heard.code in _DENIED_CODES or status in _DENIED_STATUS:
         return "denied"
+    if heard.code == "NoSuchBucket":
+        return "nowhere"
+    if status == 416:
+        return "beyond"
     if status in {404, 410} or "ResourceNotFound" in heard.classes:
         return "absent"
+    if status == 409:  # of WebDAV: the folder is not there; of S3: another call is at work
+        return "away" if heard.code else "absent"
     return ""
 
 
@@ -211,6 +219,10 @@ def of_provider(error: BaseException, place: Place, what: str, name: str) -> Sto
     match found.kind:
         case "absent":
             return NotThere(f"{name} is not there in {place.shown}")
+        case "nowhere":
+            return StorageError(
+                f"{place.shown} names a bucket that does not exist: make it, or correct the name"
+            )
         case "denied":
             return StorageDenied(
                 f"{place.shown} does not let us {what} {name}: {text}."

@@ -43,6 +43,13 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
 
+class TooShortError(ValueError):
+    """The caller's file ended early: a mistake on this side, not the provider's."""
+
+    def __init__(self) -> None:
+        super().__init__("the file to store has fewer bytes than announced")
+
+
 class FolderStore:
     """The objects in one folder, mode 0700, each a file, mode 0600."""
 
@@ -128,7 +135,7 @@ class FolderStore:
             while left:
                 block = file.read(min(left, COPY_BYTES))
                 if not block:
-                    raise ValueError("the file to store has fewer bytes than announced")
+                    raise TooShortError
                 left -= len(block)
                 rest = memoryview(block)
                 while rest:

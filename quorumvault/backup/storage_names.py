@@ -12,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from quorumvault.backup.errors import StorageError
 
@@ -188,9 +188,18 @@ def _webdav(
         options["auth"] = (str(user), str(password or ""))
     elif isinstance(options.get("auth"), list):
         options["auth"] = tuple(map(str, options["auth"]))  # type: ignore[call-overload]
+    if scheme == "http" and "auth" in options and not options.pop("plain_http", _is_here(host)):
+        raise StorageError(
+            f"{shown} would send the password unencrypted: write webdavs://, or give the option"
+            " plain_http:=true if nobody else is on that network"
+        )
     bracketed = f"[{host}]" if ":" in host else host
     server = f"{scheme}://{bracketed}" + (f":{port}" if port is not None else "")
     return Place("webdav", server, path, shown, options, secrets)
+
+
+def _is_here(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _shown(url: str) -> str:
@@ -198,10 +207,8 @@ def _shown(url: str) -> str:
     authority, slash, path = rest.partition("/")
     if "@" in authority:
         authority = "…@" + authority.rpartition("@")[2]
-    path, question, query = path.partition("?")
-    if question:
-        query = "&".join(f"{quote(key)}=…" for key, _ in parse_qsl(query, keep_blank_values=True))
-    return f"{protocol}://{authority}{slash}{path}{question}{query}"
+    path, question, _ = path.partition("?")
+    return f"{protocol}://{authority}{slash}{path}{question}{'…' if question else ''}"
 
 
 def _secrets(url: str, options: Mapping[str, object]) -> tuple[str, ...]:

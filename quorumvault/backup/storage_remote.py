@@ -24,7 +24,7 @@ from fsspec.core import url_to_fs
 
 from quorumvault.backup.errors import NotThere, StorageError, StorageUnreachable
 from quorumvault.backup.storage_errors import of_provider, said
-from quorumvault.backup.storage_folder import too_large
+from quorumvault.backup.storage_folder import TooShortError, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BLOCK_BYTES: Final = 4 << 20  # of a stream, and of an upload in parts (S3 wants 5 MiB at least)
+BUFFER_BYTES: Final = 64 << 10
 PART_BYTES: Final = 8 << 20
 WHOLE_BYTES: Final = 32 << 20  # an upload up to this is one request
 DELETE_NAMES: Final = 1000  # S3's limit of one request
@@ -128,11 +129,13 @@ class RemoteStore:
         size = self.size(name)
         if size is None:
             raise NotThere(f"{name} is not there in {self._place.shown}")
-        return io.BufferedReader(_Blocks(self, name, size), BLOCK_BYTES)
+        return io.BufferedReader(_Blocks(self, name, size), BUFFER_BYTES)
 
-    def read_block(self, name: str, start: int, end: int) -> bytes:
-        """The bytes from `start` up to before `end`."""
-        return self._call("read", name, lambda: self._read(name, start, end), end - start)
+    def read_block(self, name: str, start: int, end: int, handle: list[BinaryIO]) -> bytes:
+        """The bytes from `start` up to before `end`; `handle` is the caller's open file, if any."""
+        return self._call(
+            "read", name, lambda: self._read_on(name, start, end, handle), end - start
+        )
 
     def size(self, name: str) -> int | None:
         """How many bytes the object has, asked by its name."""
@@ -240,12 +243,29 @@ class RemoteStore:
 
     def _read(self, name: str, start: int, end: int) -> bytes:
         path = self._path(name)
-        if self._fs.async_impl:
+        if not self._fs.async_impl:
+            with self._fs.open(path, "rb") as file:
+                return _up_to(file, end)
+        try:
             return self._fs.cat_file(path, start=start, end=end)
-        with self._fs.open(path, "rb") as file:
-            if start:
-                file.seek(start)
-            return file.read(end - start)
+        except OSError as error:
+            if said(error).kind == "beyond":  # no byte from there on, or none at all
+                return b""
+            raise
+
+    def _read_on(self, name: str, start: int, end: int, handle: list[BinaryIO]) -> bytes:
+        if self._fs.async_impl:
+            return self._read(name, start, end)
+        if not handle:
+            file = self._fs.open(self._path(name), "rb")
+            handle.append(file)
+            _skip(file, start)
+        try:
+            return _up_to(handle[0], end - start)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                handle.pop().close()
+            raise
 
     def _write(self, path: str, data: bytes) -> None:
         if self._place.protocol == "webdav":  # pipe_file would look for the folder each time
@@ -255,29 +275,31 @@ class RemoteStore:
 
     def _in_folder(self, name: str, write: Callable[[], None], size: int) -> None:
         """Write, after the folder was made where the provider has folders."""
-        folder = name.rpartition("/")[0]
-        if not self._s3:
-            self._make(folder)
+        folder = "" if self._s3 else name.rpartition("/")[0]
+        self._make(folder)
         try:
             self._call("write", name, write, size, writes=True)
-        except NotThere as error:
-            if self._s3:
-                raise StorageError(
-                    f"{self._place.shown} names a bucket that does not exist: make it first"
-                ) from error
-            # Removed meanwhile, with its folder.
+        except NotThere:
+            # The folder was removed meanwhile.
             with self._lock:
                 self._made.clear()
-            self._make(folder)
-            self._call("write", name, write, size, writes=True)
+            try:
+                self._make(folder)
+                self._call("write", name, write, size, writes=True)
+            except NotThere as error:
+                raise StorageError(f"{self._place.shown} has no place for {name}") from error
 
     def _make(self, folder: str) -> None:
         with self._lock:
-            if folder in self._made:
+            if self._s3 or folder in self._made:
                 return
-            path = self._path(folder)
-            if path:
-                self._call("make", folder, lambda: self._fs.makedirs(path, exist_ok=True))
+        path = self._path(folder)
+        if folder:
+            self._make(folder.rpartition("/")[0])
+            self._call("make", folder, lambda: _make_one(self._fs, path))
+        elif path:
+            self._call("make", folder, lambda: self._fs.makedirs(path, exist_ok=True))
+        with self._lock:
             self._made.add(folder)
 
     def _check_size(self, name: str, size: int) -> None:
@@ -331,7 +353,7 @@ class RemoteStore:
         for left in reversed(range(self._patience.tries)):
             try:
                 return _within(limit_s, call)
-            except StorageError:
+            except (StorageError, TooShortError):
                 raise
             except Exception as error:  # the packages raise what they like
                 heard = said(error)
@@ -346,7 +368,7 @@ class RemoteStore:
 
 
 class _Blocks(io.RawIOBase):
-    """A remote object as a raw stream; each block is its own request, so any may be repeated."""
+    """A remote object as a raw stream; each block is asked for again where that can help."""
 
     def __init__(self, store: RemoteStore, name: str, size: int) -> None:
         super().__init__()
@@ -354,22 +376,32 @@ class _Blocks(io.RawIOBase):
         self._name = name
         self._size = size
         self._position = 0
+        self._block = memoryview(b"")
+        self._handle: list[BinaryIO] = []
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, into: memoryview) -> int:  # type: ignore[override]
-        end = min(self._position + len(into), self._size)
-        if end == self._position:
-            return 0
-        block = self._store.read_block(self._name, self._position, end)
-        if len(block) != end - self._position:
-            raise StorageUnreachable(
-                f"{self._name} got shorter while it was read: run the same again"
-            )
-        into[: len(block)] = block
-        self._position = end
-        return len(block)
+        if not self._block and self._position < self._size:
+            end = min(self._position + BLOCK_BYTES, self._size)
+            block = self._store.read_block(self._name, self._position, end, self._handle)
+            if not block:
+                raise StorageUnreachable(
+                    f"{self._name} got shorter while it was read: run the same again"
+                )
+            self._position += len(block)
+            self._block = memoryview(block)
+        count = min(len(into), len(self._block))
+        into[:count] = self._block[:count]
+        self._block = self._block[count:]
+        return count
+
+    def close(self) -> None:
+        while self._handle:
+            with contextlib.suppress(Exception):  # what was read is what counts
+                self._handle.pop().close()
+        super().close()
 
 
 def _connect(place: Place, patience: Patience) -> tuple[AbstractFileSystem, str]:
@@ -436,10 +468,38 @@ def _within(limit_s: float, call: Callable[[], T]) -> T:
         raise TimeoutError(f"no answer in {limit_s:.0f} s") from error
 
 
+def _make_one(fs: AbstractFileSystem, path: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        fs.mkdir(path, create_parents=False)
+
+
+def _up_to(file: BinaryIO, size: int) -> bytes:
+    """Read `size` bytes, fewer only at the end of the file."""
+    parts = []
+    while size:
+        part = file.read(size)
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _skip(file: BinaryIO, size: int) -> None:
+    """Go to a place in a file, by reading where the server can't send from the middle."""
+    if not size:
+        return
+    try:
+        file.seek(size)
+    except ValueError:
+        while size and (part := file.read(min(size, BLOCK_BYTES))):
+            size -= len(part)
+
+
 def _exactly(file: BinaryIO, size: int) -> bytes:
     data = file.read(size)
     if len(data) != size:
-        raise ValueError("the file to store has fewer bytes than announced")
+        raise TooShortError
     return data
 
 
