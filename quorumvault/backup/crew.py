@@ -38,6 +38,7 @@ class Crew(Generic[Job]):
         self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=2 * workers)
         self._error: BaseException | None = None
         self._failed = threading.Event()
+        self._ended = False
         self._threads = [
             threading.Thread(target=self._run, name=f"backup-{number}", daemon=True)
             for number in range(workers)
@@ -73,8 +74,9 @@ class Crew(Generic[Job]):
             self._tell()
 
     def _wait(self) -> None:
-        for thread in self._threads:
-            if thread.is_alive():
+        if not self._ended:
+            self._ended = True
+            for _ in self._threads:  # one for each, whoever ends first
                 self._jobs.put(None)
         for thread in self._threads:
             thread.join()

@@ -1,0 +1,362 @@
+"""Puts the files of a backup where the owner wants them: all of them, each byte checked, or none.
+
+The order is what keeps the promise: read and check the list of files, look whether all of it could
+be put in place, fetch into a hidden folder beside, put that on the disk, then move. Nothing of the
+owner's is ever replaced. After a kill, a lost connection or Ctrl-C the hidden folder stays, and
+the same call goes on; after any other error it is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from quorumvault.backup.catalog import Found, choose, find
+from quorumvault.backup.errors import (
+    AnotherWriter,
+    Cancelled,
+    Damaged,
+    NoBackup,
+    NotThere,
+    StorageError,
+    TargetRefused,
+)
+from quorumvault.backup.fill import Filler
+from quorumvault.backup.manifest import read_manifest
+from quorumvault.backup.place import Folders, open_target, refused, sync_disk, unmake_target
+from quorumvault.backup.progress import SILENT
+from quorumvault.backup.selection import Selection
+from quorumvault.backup.staging import Staging, Ticket, Totals, leftovers
+from quorumvault.backup.survey import Survey
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from quorumvault.backup.keys import Keys
+    from quorumvault.backup.manifest import Frame
+    from quorumvault.backup.progress import Progress
+    from quorumvault.backup.storage import Storage
+
+__all__ = ["Restored", "copy_manifest", "explain_damage", "restore"]
+
+_COPY_BYTES: Final = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was put in place.
+
+    Attributes:
+        generation: of the backup.
+        files: how many.
+        folders: how many, with those that were there already.
+        bytes: of all files together.
+        target: the folder that they are in.
+
+    """
+
+    generation: int
+    files: int
+    folders: int
+    bytes: int
+    target: Path
+
+
+def restore(
+    storage: Storage,
+    keys: Keys,
+    target: Path,
+    *,
+    only: Sequence[str] = (),
+    generation: int | None = None,
+    known_generation: int = 0,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+    stop: threading.Event | None = None,
+) -> Restored:
+    """Restore the newest backup into the folder `target`, which is made where it is not there.
+
+    Args:
+        storage: where the backup is.
+        keys: that open it.
+        target: no component of its path may be a symlink. Folders in it are merged into.
+        only: files and folders as `contents` shows them; by default everything.
+        generation: an older backup that the storage still has; by default the newest.
+        known_generation: what this device wrote last; an older newest one is refused.
+        workers: threads; about 12 MiB of memory each.
+        progress: hears the phases "read" and "restore".
+        stop: when set, the call ends with Cancelled.
+
+    Raises:
+        NoBackup, WrongKey, FutureVersion, RolledBack, NotInBackup: nothing to restore.
+        Damaged: an object is missing or changed; nothing was put in place.
+        AnotherWriter: a newer backup took the place of this one meanwhile; call again.
+        TargetExists, TargetRefused, NameNotPossible, NoSpace: nothing was put in place.
+        InUse: another call restores to the same folder.
+        Cancelled, StorageError: the same call goes on from where this one ended.
+
+    """
+    selection = Selection(only)
+    folder, made = open_target(target)
+    try:
+        work = _Work(storage, keys, target, folder, selection, progress)
+        moved = work.finish_earlier(generation)
+        if moved is not None:
+            return moved
+        found = choose(storage, keys, generation=generation, known_generation=known_generation)
+        with work.staging(found, made) as staging:
+            return work.run(found, staging, workers, stop)
+    except BaseException:
+        unmake_target(target, made)  # removes only what is empty
+        raise
+    finally:
+        os.close(folder)
+
+
+class _Work:
+    """One call of `restore`."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        keys: Keys,
+        target: Path,
+        folder: int,
+        selection: Selection,
+        progress: Progress,
+    ) -> None:
+        self._storage = storage
+        self._keys = keys
+        self._target = target
+        self._folder = folder
+        self._selection = selection
+        self._progress = progress
+
+    # ------------------------------------------------------------ what an earlier call left
+
+    def finish_earlier(self, generation: int | None) -> Restored | None:
+        """Complete the moves of a call that was killed in them; what it restored if as asked now.
+
+        Raises:
+            TargetExists, TargetRefused: the moves are not possible any more; all is moved back.
+
+        """
+        wanted: Restored | None = None
+        for name in leftovers(self._folder):
+            staging = Staging.enter(self._folder, name)
+            if staging is None:
+                continue
+            with contextlib.closing(staging):
+                totals = staging.moving()
+                ticket = staging.ticket
+                if totals is None or ticket is None or ticket.folder != self._keys.folder:
+                    continue
+                try:
+                    done = self._put_in_place(staging, totals, ticket.generation)
+                except BaseException:
+                    if staging.moving() is None:
+                        self._discard(staging)
+                    raise
+                if ticket.only == self._selection.paths and generation in {
+                    None,
+                    ticket.generation,
+                }:
+                    wanted = done
+        return wanted
+
+    @contextlib.contextmanager
+    def staging(self, found: Found, made: int) -> Iterator[Staging]:
+        """The folder to work in, of an earlier call or new; kept after what the same call mends.
+
+        Raises:
+            InUse: another call is at work in it.
+            TargetRefused, NoSpace: it can't be made.
+
+        """
+        ticket = Ticket(
+            folder=self._keys.folder,
+            generation=found.generation,
+            backup_id=found.backup_id,
+            only=self._selection.paths,
+        )
+        staging = self._resumable(ticket)
+        if staging is None:
+            staging = Staging.begin(self._folder, ticket, made)
+        try:
+            yield staging
+        except NotThere:
+            self._discard(staging)
+            raise
+        except (StorageError, Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException:
+            if staging.moving() is None:
+                self._discard(staging)
+            raise
+        finally:
+            staging.close()
+
+    def _resumable(self, ticket: Ticket) -> Staging | None:
+        """What an earlier call with this ticket left; leftovers of other ones are removed."""
+        same: Staging | None = None
+        for name in leftovers(self._folder):
+            staging = Staging.enter(self._folder, name)
+            if staging is None:
+                if name == ticket.name:
+                    raise TargetRefused(
+                        f"{name} in {self._target} is not ours, or others may write to it; remove"
+                        " it and try again"
+                    )
+            elif staging.ticket == ticket and staging.tells_names_apart():
+                same = staging
+            elif staging.ticket is None or staging.ticket.folder == self._keys.folder:
+                staging.remove()
+            else:
+                staging.close()  # of another backup key: not ours to judge
+        return same
+
+    def _discard(self, staging: Staging) -> None:
+        made = staging.made
+        staging.remove()
+        unmake_target(self._target, made)
+
+    # ------------------------------------------------------------ the work
+
+    def run(
+        self,
+        found: Found,
+        staging: Staging,
+        workers: int | None,
+        stop: threading.Event | None,
+    ) -> Restored:
+        """Read, look, fetch, move."""
+        try:
+            with staging.manifest() as manifest, staging.tree() as tree:
+                copy_manifest(self._storage, found, manifest, self._progress)
+
+                def frames() -> Iterator[Frame]:
+                    manifest.seek(0)
+                    return read_manifest(self._keys, found.generation, found.backup_id, manifest)
+
+                totals = self._survey(frames, staging)
+                self._progress.phase("restore", totals.bytes)
+                filler = Filler(
+                    self._storage,
+                    self._keys,
+                    tree,
+                    resumed=staging.resumed,
+                    progress=self._progress,
+                    workers=workers,
+                    stop=stop,
+                )
+                filler.run(frames(), self._selection)
+                filler.set_times(frames(), self._selection)
+        except Damaged as error:
+            raise explain_damage(self._storage, self._keys, found, error) from error
+        try:
+            sync_disk(staging.descriptor)
+            staging.complete(totals)
+        except OSError as error:
+            raise refused(error, "the restored files") from error
+        return self._put_in_place(staging, totals, found.generation)
+
+    def _survey(self, frames: Callable[[], Iterator[Frame]], staging: Staging) -> Totals:
+        target = Folders(self._folder)
+        try:
+            survey = Survey(target, os.fstat(staging.descriptor).st_dev)
+            block = os.fstatvfs(staging.descriptor).f_frsize
+            survey.look(frames(), self._selection, block=block)
+            if self._selection.unmet():
+                raise self._selection.explain(frames())
+            totals = survey.verdict()
+            survey.check_room(staging.descriptor, staging.bytes_there() if staging.resumed else 0)
+        finally:
+            target.close()
+        return totals
+
+    def _put_in_place(self, staging: Staging, totals: Totals, generation: int) -> Restored:
+        try:
+            staging.move_all()
+            staging.finish(totals)
+            sync_disk(self._folder)
+        except OSError as error:
+            raise refused(error, "the restored files") from error
+        staging.remove()
+        return Restored(generation, totals.files, totals.folders, totals.bytes, self._target)
+
+
+def copy_manifest(storage: Storage, found: Found, into: BinaryIO, progress: Progress) -> None:
+    """Copy the sealed manifest into a file, in phase "read".
+
+    Raises:
+        Damaged: it is not there, or longer than listed.
+        StorageError: the provider refused or failed.
+
+    """
+    progress.phase("read", found.size if found.size >= 0 else None)
+    size = found.size if found.size >= 0 else storage.size(found.name)
+    copied = 0
+    try:
+        with storage.open(found.name) as source:
+            while block := source.read(_COPY_BYTES):
+                copied += len(block)
+                if size is not None and copied > size:
+                    raise Damaged(
+                        f"{found.name} is longer than the storage said", objects=(found.name,)
+                    )
+                try:
+                    into.write(block)
+                except OSError as error:
+                    raise refused(error, "the list of files") from error
+                progress.advance(len(block))
+    except NotThere as error:
+        raise Damaged(
+            f"the storage lists {found.name}, but does not have it", objects=(found.name,)
+        ) from error
+    into.flush()
+
+
+def explain_damage(
+    storage: Storage, keys: Keys, found: Found, damage: Damaged
+) -> Damaged | AnotherWriter:
+    """Tell damage from a backup that was replaced meanwhile, and name older ones that are there.
+
+    Raises:
+        StorageError: the provider refused or failed.
+
+    """
+    try:
+        listed = find(storage, keys)
+    except NoBackup:
+        return damage
+    if listed[0].generation > found.generation and storage.size(found.name) is None:
+        return AnotherWriter(
+            f"backup {found.generation} was replaced by backup {listed[0].generation} while it was"
+            " read; call again"
+        )
+    older = [
+        one for one in listed if one.generation < found.generation and _whole(storage, keys, one)
+    ]
+    if not older:
+        return damage
+    return Damaged(
+        f"{damage}. The older backup {older[0].generation} is there with a whole list of files;"
+        f" restore it with --generation {older[0].generation}",
+        objects=damage.objects,
+        files=damage.files,
+    )
+
+
+def _whole(storage: Storage, keys: Keys, found: Found) -> bool:
+    """Whether a manifest opens to its end."""
+    try:
+        with storage.open(found.name) as source:
+            for _ in read_manifest(keys, found.generation, found.backup_id, source):
+                pass
+    except (Damaged, NotThere):
+        return False
+    return True

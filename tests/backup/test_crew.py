@@ -1,0 +1,45 @@
+"""Jobs of a crew are all done, or the first error comes out and no thread stays behind."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from quorumvault.backup.crew import Crew
+
+
+@pytest.mark.timeout(60)
+def test_every_job_is_done_and_every_thread_ends() -> None:
+    for workers in (1, 2, 5):
+        for _ in range(200):
+            done: list[int] = []
+            with Crew[int](workers, done.append) as crew:
+                for number in range(20):
+                    crew.put(number)
+            assert sorted(done) == list(range(20))
+    assert threading.active_count() == 1
+
+
+@pytest.mark.timeout(60)
+def test_the_first_error_comes_out_and_whoever_puts_never_waits_for_ever() -> None:
+    def fail(number: int) -> None:
+        if number >= 3:
+            raise ValueError(f"job {number}")
+
+    for workers in (1, 2, 5):
+        for _ in range(100):
+            with pytest.raises(ValueError, match="job"), Crew[int](workers, fail) as crew:
+                for number in range(1_000):
+                    crew.put(number)
+    assert threading.active_count() == 1
+
+
+def test_an_error_of_the_caller_ends_the_threads_and_stays_the_error() -> None:
+    def fail(_: int) -> None:
+        raise ValueError("of a job")
+
+    with pytest.raises(KeyboardInterrupt), Crew[int](2, fail) as crew:
+        crew.put(1)
+        raise KeyboardInterrupt
+    assert threading.active_count() == 1
