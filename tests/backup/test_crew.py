@@ -21,25 +21,35 @@ def test_every_job_is_done_and_every_thread_ends() -> None:
     assert threading.active_count() == 1
 
 
-@pytest.mark.timeout(60)
-def test_the_first_error_comes_out_and_whoever_puts_never_waits_for_ever() -> None:
+def put_many(workers: int) -> None:
     def fail(number: int) -> None:
         if number >= 3:
             raise ValueError(f"job {number}")
 
+    with Crew[int](workers, fail) as crew:
+        for number in range(1_000):
+            crew.put(number)
+
+
+@pytest.mark.timeout(60)
+def test_the_first_error_comes_out_and_whoever_puts_never_waits_for_ever() -> None:
     for workers in (1, 2, 5):
         for _ in range(100):
-            with pytest.raises(ValueError, match="job"), Crew[int](workers, fail) as crew:
-                for number in range(1_000):
-                    crew.put(number)
+            with pytest.raises(ValueError, match="job"):
+                put_many(workers)
     assert threading.active_count() == 1
 
 
-def test_an_error_of_the_caller_ends_the_threads_and_stays_the_error() -> None:
+def interrupted() -> None:
     def fail(_: int) -> None:
         raise ValueError("of a job")
 
-    with pytest.raises(KeyboardInterrupt), Crew[int](2, fail) as crew:
+    with Crew[int](2, fail) as crew:
         crew.put(1)
         raise KeyboardInterrupt
+
+
+def test_an_error_of_the_caller_ends_the_threads_and_stays_the_error() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert threading.active_count() == 1
