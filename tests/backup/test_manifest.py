@@ -5,11 +5,24 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from manifest_kit import (
+    GENERATION,
+    HEAD,
+    ID,
+    KEYS,
+    ONE,
+    SMALL,
+    TWO,
+    plain_of,
+    raw,
+    read,
+    sealed_plain,
+    small,
+    written,
+)
 from msgspec import msgpack
 
-from engines.encoding import enc, u32, u64
+from engines.encoding import u32
 from quorumvault.backup.errors import Damaged, FutureVersion, StorageUnreachable
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.manifest import ManifestWriter, parse_name, read_manifest
@@ -17,7 +30,6 @@ from quorumvault.backup.manifest_frames import (
     MAX_COMPONENT_BYTES,
     MAX_DEPTH,
     MAX_PARTS,
-    Chunk,
     End,
     File,
     Folder,
@@ -26,52 +38,6 @@ from quorumvault.backup.manifest_frames import (
     check_path,
 )
 from quorumvault.backup.objects import KIND_MANIFEST, preamble, seal_chunk
-from quorumvault.backup.padding import padded
-from quorumvault.backup.stream import seal
-
-KEYS = Keys.of(bytes(range(32)))
-ID = bytes(range(16))
-GENERATION = 7
-HEAD = Head(GENERATION, ID, 1_800_000_000, "test 1")
-ONE = Chunk(b"1" * 32, 9)
-TWO = Chunk(b"2" * 32, 4_194_300)
-
-
-def written(tell, generation=GENERATION, backup_id=ID, keys=KEYS):
-    out = io.BytesIO()
-    writer = ManifestWriter(
-        keys, generation, backup_id, out, created_s=HEAD.created_s, tool=HEAD.tool
-    )
-    tell(writer)
-    assert writer.finish() == len(out.getvalue())
-    return out.getvalue()
-
-
-def read(obj):
-    return list(read_manifest(KEYS, GENERATION, ID, io.BytesIO(obj)))
-
-
-def small(writer):
-    writer.folder((b"photos",), 1, 0o755)
-    writer.file((b"photos", b"a.jpg"), 5, -1, 0o644)
-    number = writer.chunk(ONE.id, ONE.length)
-    writer.parts([(number, 0, 5)])
-    writer.file((b"photos", b"\xff.jpg"), 0, 3, 0o600)
-    writer.file((b"z.db",), 4, 3, 0o600)
-    writer.parts([(number, 5, 4)])
-
-
-SMALL = [
-    HEAD,
-    Folder((b"photos",), 1, 0o755),
-    File((b"photos", b"a.jpg"), 5, -1, 0o644),
-    ONE,
-    Parts(((0, 0, 5),)),
-    File((b"photos", b"\xff.jpg"), 0, 3, 0o600),
-    File((b"z.db",), 4, 3, 0o600),
-    Parts(((0, 5, 4),)),
-    End(3, 1, 9, 1),
-]
 
 
 def test_every_frame_comes_back():
@@ -223,21 +189,6 @@ def test_a_later_version_is_said_to_be_one():
 
 
 # ------------------------------------------------------------------ the writer is hostile
-
-
-def raw(*frames):
-    return [frame if isinstance(frame, bytes) else msgpack.encode(frame) for frame in frames]
-
-
-def plain_of(*frames):
-    data = b"".join(u32(len(frame)) + frame for frame in raw(*frames))
-    return data + bytes(padded(len(data)) - len(data))
-
-
-def sealed_plain(plain):
-    """What only the holder of the key can make."""
-    aad = enc("backup-manifest", KEYS.key_id, u64(GENERATION), ID)
-    return preamble(KIND_MANIFEST) + seal(KEYS.manifest_key, aad, plain)
 
 
 A, B = Folder((b"a",), 0, 0), Folder((b"b",), 0, 0)
@@ -432,117 +383,3 @@ def big_part(writer, number):
         writer.folder(folder, 0, 0)
     for file in range(18):
         writer.file((*folder[:-1], b"y%03d" % file + b"z" * 1_000), 0, 0, 0)
-
-
-# ------------------------------------------------------------------ anything at all
-
-NAMES = st.sampled_from([b"a", b"b", b"a-", b"\xff", b"..", b""])
-PATHS = st.lists(NAMES, max_size=3).map(tuple)
-SMALL_INTS = st.integers(-1, 12)
-FRAMES = st.one_of(
-    st.builds(Head, st.sampled_from([7, 8]), st.just(ID), SMALL_INTS, st.just("t")),
-    st.builds(Chunk, st.sampled_from([b"1" * 32, b"2" * 32]), SMALL_INTS),
-    st.builds(Folder, PATHS, SMALL_INTS, SMALL_INTS),
-    st.builds(File, PATHS, SMALL_INTS, SMALL_INTS, SMALL_INTS),
-    st.builds(
-        Parts,
-        st.lists(st.tuples(SMALL_INTS, SMALL_INTS, SMALL_INTS), max_size=3).map(tuple),
-    ),
-    st.builds(End, SMALL_INTS, SMALL_INTS, SMALL_INTS, SMALL_INTS),
-)
-
-
-def obeys(frames):
-    """The rules once more, as the page has them: slow, all in memory, no word in common."""
-    first, *middle, last = frames
-    assert isinstance(first, Head)
-    assert isinstance(last, End)
-    kinds = [type(frame) for frame in middle]
-    assert not {Head, End} & set(kinds)
-    entries = [frame for frame in middle if isinstance(frame, File | Folder)]
-    folders = {entry.path for entry in entries if isinstance(entry, Folder)}
-    paths = [entry.path for entry in entries]
-    assert len(set(paths)) == len(paths)
-    assert paths == sorted(paths)
-    for path in paths:
-        assert path
-        assert all(path[:depth] in folders for depth in range(1, len(path)))
-        assert not {b"", b".", b".."} & set(path)
-    chunks = [frame for frame in middle if isinstance(frame, Chunk)]
-    assert len({chunk.id for chunk in chunks}) == len(chunks)
-    used, sizes, seen = set(), {}, 0
-    current = None
-    for frame in middle:
-        if isinstance(frame, File):
-            current = frame.path
-            sizes[current] = [frame.size, 0]
-        elif isinstance(frame, Folder):
-            current = None
-        elif isinstance(frame, Chunk):
-            seen += 1
-        else:
-            for number, offset, length in frame.parts:
-                assert number < seen
-                assert offset >= 0
-                assert length >= 1
-                assert offset + length <= chunks[number].length
-                used.add(number)
-                sizes[current][1] += length
-    assert all(size == got for size, got in sizes.values())
-    assert used == set(range(len(chunks)))
-    total = sum(size for size, _ in sizes.values())
-    assert last == End(len(sizes), len(folders), total, len(chunks))
-
-
-def damaged_or_right(plain):
-    try:
-        frames = read(sealed_plain(plain))
-    except Damaged:
-        return
-    obeys(frames)
-
-
-@given(st.lists(FRAMES, max_size=8))
-@settings(max_examples=300, deadline=None)
-def test_frames_in_any_order_are_damaged_or_obey_every_rule(frames):
-    damaged_or_right(plain_of(HEAD, *frames))
-
-
-@given(st.data())
-@settings(max_examples=300, deadline=None)
-def test_frames_moved_doubled_or_left_out_are_damaged_or_obey_every_rule(data):
-    frames = list(SMALL)
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, len(frames) - 1))
-        frame = frames.pop(place)
-        for _ in range(data.draw(st.integers(0, 2))):
-            frames.insert(data.draw(st.integers(0, len(frames))), frame)
-        if not frames:
-            return
-    damaged_or_right(plain_of(*frames))
-
-
-@given(st.data())
-@settings(max_examples=300, deadline=None)
-def test_plaintext_changed_anywhere_is_damaged_or_obeys_every_rule(data):
-    plain = bytearray(plain_of(*SMALL))
-    content = len(bytes(plain).rstrip(b"\0")) + 2
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, content))
-        plain[place] = data.draw(st.integers(0, 255))
-    damaged_or_right(bytes(plain))
-
-
-@given(st.binary(max_size=300))
-@settings(max_examples=200, deadline=None)
-def test_any_plaintext_after_the_head_is_damaged_or_obeys_every_rule(noise):
-    head = msgpack.encode(HEAD)
-    damaged_or_right(u32(len(head)) + head + noise + bytes(4_096 - 4 - len(head) - len(noise)))
-
-
-@given(st.binary(max_size=6_000))
-@settings(max_examples=200, deadline=None)
-def test_any_object_is_damaged_or_of_the_future(noise):
-    for obj in (noise, b"QVB" + noise, b"QVB\x01\x02" + noise, b"QVB\x01\x02\x28" + noise):
-        with pytest.raises((Damaged, FutureVersion)):
-            read(obj)
