@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from quorumvault.backup.walk import Entry, Walk
 
-__all__ = ["Again", "Cutter", "Event", "File", "Folder", "Pack", "Part", "Whole"]
+__all__ = ["Again", "Cutter", "Event", "File", "Folder", "Pack", "Packed", "Part", "Whole"]
 
 SMALL_BYTES: Final = 524_288
 """Up to here a file is packed with others; a larger one has chunks of its own."""
@@ -72,12 +72,18 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """A small file that lies in the next `Pack`, right after the one before."""
+
+    file: File
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
-    """One chunk's content: the first `length` bytes of `buffer`, and the files that lie in it."""
+    """One chunk's content: all that was `Packed` since the last one, `length` bytes of `buffer`."""
 
     buffer: bytearray
     length: int
-    files: tuple[File, ...]  # one after another, without gaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,8 @@ class Again:
     """The parts since the last `Whole` are void: the file changed while it was read."""
 
 
-Event = Folder | Pack | Part | Whole | Again
+Event = Folder | Packed | Pack | Part | Whole | Again
+"""What comes of a walk; files and folders in its order."""
 
 
 class _ChangedError(Exception):
@@ -139,7 +146,6 @@ class Cutter:
         self._pack: bytearray | None = None
         self._packed = 0
         self._waiting = 0
-        self._files: list[File] = []
 
     def __iter__(self) -> Iterator[Event]:
         """Cut everything; each event's buffer belongs to whoever takes it.
@@ -152,7 +158,7 @@ class Cutter:
         for entry in self._walk:
             if self._stop.is_set():
                 raise Cancelled("stopped; the same call goes on where this one ended")
-            if self._files and self._waiting >= PACK_ENTRIES:
+            if self._waiting >= PACK_ENTRIES and self._packed:
                 yield self._flush()
             self._waiting += 1
             if entry.is_folder:
@@ -161,7 +167,7 @@ class Cutter:
                 yield Whole(File(entry.path, 0, entry.mtime_ns, entry.mode))
             else:
                 yield from self._file(entry)
-        if self._files:
+        if self._packed:
             yield self._flush()
 
     def _file(self, entry: Entry) -> Iterator[Event]:
@@ -206,19 +212,19 @@ class Cutter:
             _check_unchanged(descriptor, before)
             yield Whole(file)
             return
-        if self._packed + file.size > CONTENT_BYTES:
-            yield self._flush()
-        if self._pack is None:
-            self._pack = self._buffers()
-        place = memoryview(self._pack)[self._packed : self._packed + file.size]
-        _fill(descriptor, place, 0)
-        _check_unchanged(descriptor, before)
         if not file.size:
             yield Whole(file)
             return
+        if self._packed + file.size > CONTENT_BYTES:
+            yield self._flush()
+        if self._pack is None:
+            self._pack, self._packed, self._waiting = self._buffers(), 0, 0
+        place = memoryview(self._pack)[self._packed : self._packed + file.size]
+        _fill(descriptor, place, 0)
+        _check_unchanged(descriptor, before)
         self._packed += file.size
-        self._files.append(file)
         self._read(file.size)
+        yield Packed(file)
         if self._packed >= PACK_MIN_BYTES and self._ends(place):
             yield self._flush()
 
@@ -237,8 +243,8 @@ class Cutter:
     def _flush(self) -> Pack:
         if self._pack is None:
             raise AssertionError("a pack is flushed only when it holds a file")
-        pack = Pack(self._pack, self._packed, tuple(self._files))
-        self._pack, self._packed, self._files, self._waiting = None, 0, [], 0
+        pack = Pack(self._pack, self._packed)
+        self._pack, self._packed = None, 0
         return pack
 
     def _ends(self, content: memoryview) -> bool:

@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quorumvault.backup import names
 from quorumvault.backup.errors import SourceRefused, SourceUnreadable
 
 if TYPE_CHECKING:
@@ -37,14 +38,9 @@ class Source:
         return os.path.join(self.parent, self.name)  # noqa: PTH118 - bytes
 
 
-def shown(path: bytes | Sequence[bytes]) -> str:
-    """A path as it may stand in a message: what is not printable is escaped."""
-    joined = path if isinstance(path, bytes) else b"/".join(path)
-    text = joined.decode("utf-8", "backslashreplace")
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
+def shown(path: bytes) -> str:
+    """A path of this device as it may stand in a message."""
+    return names.shown(tuple(path.split(b"/")))
 
 
 def gather(

@@ -16,6 +16,7 @@ docs/storage.md says which URL is for which provider.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
 from quorumvault.backup.storage_folder import FolderStore
@@ -71,6 +72,10 @@ class Storage:
         options: for the provider's package, such as `endpoint_url` for S3.
         patience: how long a provider is waited for.
 
+    Attributes:
+        shown: the URL without credentials.
+        folder: the folder that it is on this device; None for all other providers.
+
     Raises:
         StorageError: the URL can't be a storage, or its package is not installed.
 
@@ -85,6 +90,7 @@ class Storage:
     ) -> None:
         found = place(url, options)
         self.shown = found.shown
+        self.folder = Path(found.address) if found.protocol == "folder" else None
         self._store: _Store = (
             FolderStore(found)
             if found.protocol == "folder"

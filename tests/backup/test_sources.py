@@ -17,7 +17,8 @@ from quorumvault.backup.errors import (
     SourceUnreadable,
 )
 from quorumvault.backup.exclude import Exclude
-from quorumvault.backup.sources import gather, shown
+from quorumvault.backup.names import shown
+from quorumvault.backup.sources import gather
 from quorumvault.backup.walk import Walk
 
 
@@ -247,7 +248,7 @@ def test_a_folder_without_permission_is_named_or_skipped(tmp_path):
     assert said[1].startswith(f"cannot read {closed}: Permission denied; allow reading it, or")
 
 
-def test_names_that_are_no_text_are_met_as_they_are_and_shown_escaped(tmp_path):
+def test_names_that_are_no_text_are_met_as_they_are(tmp_path):
     names = [b"new\nline", b"\xff\xfe", b"esc\x1b[2J", "grün".encode(), b" ", b"*", b"-rf"]
     (tmp_path / "p").mkdir()
     for name in names:
@@ -255,10 +256,16 @@ def test_names_that_are_no_text_are_met_as_they_are_and_shown_escaped(tmp_path):
     places = gather([tmp_path / "p"], exclude=Exclude())
     met = [entry.path[-1] for entry in Walk(places, exclude=Exclude())]
     assert met == [b"p", *sorted(names)]
-    assert shown((b"p", b"new\nline")) == "p/new\\nline"
-    assert shown(b"\xff") == "\\xff"
-    assert shown(b"esc\x1b") == "esc\\x1b"
-    assert shown("grün".encode()) == "grün"
+
+
+def test_a_name_that_is_no_text_is_shown_without_harm(tmp_path):
+    make(tmp_path, "p/1")
+    place = tmp_path / os.fsdecode(b"p/\xff\x1b[2J\n")
+    place.symlink_to("1")
+    with pytest.raises(SourceRefused) as caught:
+        walk(tmp_path / "p")
+    assert r"p/\xff\x1b[2J\x0a is a symlink" in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 def deep(root: Path, levels: int) -> None:
