@@ -230,6 +230,8 @@ class Opener:
         self._finished = True
         if self._cipher is None and len(self._pending) == HEADER_BYTES:
             self._take_header()
+        if self._number and len(self._pending) <= TAG_BYTES:
+            raise ValueError("the sealed stream ends with an empty segment")
         return self._take(last=True)
 
     def _room(self) -> int:

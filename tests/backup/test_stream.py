@@ -188,6 +188,20 @@ def test_lengths_that_no_stream_has_are_refused():
             opened_length(SEGMENT_BYTES + tag)
 
 
+def test_an_empty_segment_after_a_full_one_is_refused():
+    """Only a writer that holds the key could make it; one content has one length."""
+    sealer = Sealer(KEY, AAD)
+    sealer.write(content(FIRST_PLAIN_BYTES))
+    sealed = sealer._take(last=False) + sealer.finish()
+    assert len(sealed) == SEGMENT_BYTES + 16
+    with pytest.raises(ValueError, match="no sealed stream has"):
+        open_(KEY, AAD, sealed)
+    opener = Opener(KEY, AAD)
+    opener.feed(sealed)
+    with pytest.raises(ValueError, match="empty segment"):
+        opener.finish()
+
+
 def test_a_buffer_of_another_size_is_refused():
     sealed = seal(KEY, AAD, b"x")
     for size in (len(sealed) - 1, len(sealed) + 1):
