@@ -2,7 +2,7 @@
 
 What the rest of the package relies on:
 
-1. An object that `put` and then `settle` returned for is there, whole, after a power cut.
+1. An object that `put` or `get`, and then `settle`, returned for is there after a power cut.
 2. An object that was whole before a failed or killed `put` of the same name still is, and no part
    is seen, wherever the provider replaces objects in one go (a folder, S3, Google Drive). A WebDAV
    server may keep half an object under its final name: the size, asked after each write, and the
@@ -164,7 +164,9 @@ class Storage:
         return self._store.sweep("/".join(part for part in (folder, start) if part))
 
     def settle(self) -> None:
-        """Return when all that was put and deleted before would outlive a power cut.
+        """Return when all that was put, read or deleted before would outlive a power cut.
+
+        What was read counts because a killed run may have put it and not settled.
 
         Raises:
             StorageError: the disk failed or is full; what was put may be lost.

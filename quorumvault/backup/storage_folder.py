@@ -3,7 +3,9 @@
 An object appears under its name whole or not at all: it is written to a file `.qv-….part` beside
 it and then linked or renamed to its name. An object that is there already is replaced only by one
 that is on the disk for sure (fsync first); a new one gets its fsync in `settle`, together with the
-folders, because that is much faster and nothing relies on it before.
+folders, because that is much faster and nothing relies on it before. An object that a killed run
+has left may lack its fsync, too, so `settle` also sees to all that was read since: whoever builds
+on what is there already has read it back.
 
 A kill leaves at most such a part file. It is never listed; `sweep` removes those whose writer is
 gone, which the lock that a writer holds on its part file tells.
@@ -88,6 +90,7 @@ class FolderStore:
 
     def get(self, name: str, limit: int) -> bytes:
         """The whole object."""
+        self._remember(name)
         with self._said("read", name), self._read(name) as (descriptor, size):
             if size > limit:
                 raise too_large(name, size, limit)
@@ -101,6 +104,7 @@ class FolderStore:
 
     def open(self, name: str) -> BinaryIO:
         """The object as a stream."""
+        self._remember(name)
         with self._said("read", name), self._read(name) as (descriptor, _):
             return os.fdopen(os.dup(descriptor), "rb", buffering=COPY_BYTES)
 
@@ -144,7 +148,7 @@ class FolderStore:
         self._put(name, fill)
 
     def settle(self) -> None:
-        """Return when all that was put or deleted is on the disk."""
+        """Return when all that was put, read or deleted is on the disk as it is now."""
         with self._lock:
             files, self._unsettled = self._unsettled, set()
             folders, self._folders = self._folders, set()
@@ -152,7 +156,9 @@ class FolderStore:
             with ThreadPoolExecutor(SETTLE_THREADS) as threads:
                 for _ in threads.map(self._sync_file, sorted(files)):
                     pass
-            for folder in sorted(folders, key=len, reverse=True):
+            # The entries after what they lead to; whoever made a folder may have been killed.
+            above = {folder for name in files | folders for folder in _above(name)}
+            for folder in sorted(folders | above, key=len, reverse=True):
                 self._sync_folder(folder)
         except BaseException:
             with self._lock:
@@ -162,17 +168,15 @@ class FolderStore:
 
     def delete(self, names: Sequence[str]) -> None:
         """Remove objects, and folders that are empty then."""
-        folders = set()
+        folders: set[str] = set()
         for name in names:
-            folder = name.rpartition("/")[0]
             with contextlib.suppress(NotThere):
                 with self._said("remove", name), self._folder_of(name) as (descriptor, last):
                     os.unlink(last, dir_fd=descriptor)
                 with self._lock:
                     self._unsettled.discard(name)
-            while folder:
-                folders.add(folder)
-                folder = folder.rpartition("/")[0]
+            folders.update(_above(name))
+        folders.discard("")
         for folder in sorted(folders, key=lambda path: -path.count("/")):
             self._sweep(folder)
             removed = self._remove_folder(folder)
@@ -196,6 +200,10 @@ class FolderStore:
 
     # ------------------------------------------------------------ inside
 
+    def _remember(self, name: str) -> None:
+        with self._lock:
+            self._unsettled.add(name)
+
     def _put(self, name: str, fill: Callable[[int], None]) -> None:
         folder, _, last = name.rpartition("/")
         with self._said("write", name):
@@ -204,9 +212,7 @@ class FolderStore:
                 # sweep a part file before it is locked: both are done again.
                 with contextlib.suppress(FileNotFoundError), self._made(folder) as descriptor:
                     self._write_part(descriptor, last, fill)
-                    with self._lock:
-                        self._unsettled.add(name)
-                        self._folders.add(folder)
+                    self._remember(name)
                     return
                 self._check_root()
             raise StorageUnreachable(
@@ -305,6 +311,15 @@ class FolderStore:
             self._opened(folder) as descriptor,
         ):
             os.fsync(descriptor)
+        if folder:
+            return
+        # The root's own entry, where we may see it.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(os.path.dirname(self._root), _FOLDER)  # noqa: PTH120 - of a text
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     @contextlib.contextmanager
     def _read(self, name: str) -> Iterator[tuple[int, int]]:
@@ -347,19 +362,15 @@ class FolderStore:
                 os.mkdir(self._root, 0o700)  # noqa: PTH102 - not its parents
             descriptor = os.open(self._root, _FOLDER & ~os.O_NOFOLLOW)
         try:
-            here = ""
             for part in folder.split("/") if folder else ():
                 try:
                     inner = os.open(part, _FOLDER, dir_fd=descriptor)
                 except FileNotFoundError:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(part, 0o700, dir_fd=descriptor)
-                        with self._lock:
-                            self._folders.add(here)
                     inner = os.open(part, _FOLDER, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = inner
-                here = f"{here}/{part}" if here else part
             yield descriptor
         finally:
             os.close(descriptor)
@@ -378,6 +389,13 @@ class FolderStore:
             yield
         except OSError as error:
             raise of_disk(error, self._place, what, name) from error
+
+
+def _above(name: str) -> Iterator[str]:
+    """The folders that lead to a name, up to the root ("")."""
+    while name:
+        name = name.rpartition("/")[0]
+        yield name
 
 
 def _linked(folder: int, part: str, last: str) -> bool:

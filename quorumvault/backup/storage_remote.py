@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
 import threading
 import time
@@ -165,10 +166,12 @@ class RemoteStore:
             self.put(name, _exactly(file, size))
             return
         start = file.tell()
+        if file.seek(0, os.SEEK_END) < start + size:
+            raise TooShortError
 
         def upload() -> None:
             file.seek(start)
-            _upload(self._fs, self._path(name), file, size)
+            self._upload(self._path(name), file, size)
 
         self._in_folder(name, upload, size)
         self._check_size(name, size)
@@ -273,6 +276,13 @@ class RemoteStore:
         else:
             self._fs.pipe_file(path, data)
 
+    def _upload(self, path: str, file: BinaryIO, size: int) -> None:
+        if self._place.protocol == "webdav":  # it takes one request only, but as a stream
+            blocks = _Bounded(file, size)
+            self._fs.client.upload_fileobj(blocks, path, overwrite=True, size=size)
+        else:
+            _upload(self._fs, path, file, size)
+
     def _in_folder(self, name: str, write: Callable[[], None], size: int) -> None:
         """Write, after the folder was made where the provider has folders."""
         folder = "" if self._s3 else name.rpartition("/")[0]
@@ -365,6 +375,19 @@ class RemoteStore:
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             pause_s = min(pause_s * 2, 15.0)
         raise AssertionError("a call is tried at least once")
+
+
+class _Bounded:
+    """The next bytes of a file, as something that webdav4 reads from."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._left = size
+
+    def read(self, size: int = -1) -> bytes:
+        size = self._left if size < 0 else min(size, self._left)
+        self._left -= size
+        return _exactly(self._file, size)
 
 
 class _Blocks(io.RawIOBase):

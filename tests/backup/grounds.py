@@ -8,6 +8,7 @@ never answer, or repeat an old answer, as a provider or a network might.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import logging
 import socket
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import fsspec
+from aiobotocore.session import AioSession
 from cheroot import wsgi
 from moto.server import ThreadedMotoServer
 from wsgidav.wsgidav_app import WsgiDAVApp
@@ -71,12 +73,19 @@ def served_s3() -> Iterator[str]:
     server.stop()
 
 
+@functools.cache
+def _session() -> AioSession:
+    """One for all: each would read botocore's tables anew, half a second long."""
+    return AioSession()
+
+
 def s3_options(address: str) -> dict[str, object]:
     return {
         "endpoint_url": address,
         "key": S3_KEY,
         "secret": S3_SECRET,
         "client_kwargs": {"region_name": "us-east-1"},
+        "session": _session(),
     }
 
 
@@ -99,18 +108,19 @@ def webdav_storage_at(address: str, path: str, patience: Patience = QUICK) -> St
 
 @dataclass
 class Rule:
-    """What happens to the requests of a method whose path holds a text, `times` times."""
+    """What happens to the requests of a method whose path holds and ends with a text."""
 
     method: str
-    within: str
     act: Callable[[Exchange], None]
-    times: int | None = None
+    within: str
+    ends: str
+    times: int | None
     hits: int = 0
 
     def takes(self, method: str, path: str) -> bool:
         if self.times is not None and self.hits >= self.times:
             return False
-        return method == self.method and self.within in path
+        return method == self.method and self.within in path and path.endswith(self.ends)
 
 
 @dataclass
@@ -176,9 +186,11 @@ class Between:
         act: Callable[[Exchange], None],
         *,
         within: str = "",
+        ends: str = "",
         times: int | None = None,
     ) -> Rule:
-        rule = Rule(method, within, act, times)
+        """Spoil such requests, the first `times` of them or all."""
+        rule = Rule(method, act, within, ends, times)
         self.rules.append(rule)
         return rule
 
@@ -206,6 +218,21 @@ class Between:
         with self.lock:
             self.remembered[handler.command, handler.path] = answer
         return answer
+
+    def as_it_was(self) -> Callable[[Exchange], None]:
+        """From now on the last answers so far, again and again: a listing that lags behind."""
+        with self.lock:
+            answers = dict(self.remembered)
+
+        def act(exchange: Exchange) -> None:
+            answer = answers.get((exchange.handler.command, exchange.handler.path))
+            if answer is None:
+                answer = exchange.forward()
+            else:
+                exchange.body()
+            exchange.send(answer)
+
+        return act
 
     def half_to_server(self, handler: BaseHTTPRequestHandler, length: int) -> None:
         """Pass on the headers and only the first half of the body, then cut both connections."""
@@ -264,13 +291,6 @@ def never_answers(exchange: Exchange) -> None:
     exchange.hang_up()
 
 
-def repeats(exchange: Exchange) -> None:
-    """The answer of the last time that the same was asked: a listing that lags behind."""
-    exchange.body()
-    handler = exchange.handler
-    exchange.send(exchange.between.remembered[handler.command, handler.path])
-
-
 @contextlib.contextmanager
 def between(upstream: str) -> Iterator[Between]:
     """A proxy in front of a server."""
@@ -283,12 +303,15 @@ def between(upstream: str) -> Iterator[Between]:
         def log_message(self, *_: object) -> None:
             pass
 
+        def serve(self) -> None:
+            proxy.take(self)
+
         def handle(self) -> None:
             with contextlib.suppress(ConnectionError):
                 super().handle()
 
     for verb in ("GET", "HEAD", "PUT", "POST", "DELETE", "PROPFIND", "MKCOL", "OPTIONS"):
-        setattr(Handler, f"do_{verb}", proxy.take)
+        setattr(Handler, f"do_{verb}", Handler.serve)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
