@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup.crew import Crew, default_workers
-from quorumvault.backup.errors import Cancelled, Damaged, NameNotPossible, NotThere
+from quorumvault.backup.errors import Cancelled, Damaged, FutureVersion, NameNotPossible, NotThere
 from quorumvault.backup.keys import CHUNK_ID_BYTES
 from quorumvault.backup.manifest import Chunk, File, Folder, Parts
 from quorumvault.backup.names import shown
@@ -118,7 +118,11 @@ def fetch_chunk(
         sealed = storage.get(name, chunk_object_bytes(length))
     except NotThere as error:
         raise Damaged(f"{name} is missing in the storage", objects=(name,)) from error
-    return open_chunk(keys, chunk_id, length, sealed, check_id=check_id, into=into)
+    try:
+        return open_chunk(keys, chunk_id, length, sealed, check_id=check_id, into=into)
+    except FutureVersion as error:
+        # No update mends it: the manifest that names it is of this version.
+        raise Damaged(f"{name} is not of its backup's version", objects=(name,)) from error
 
 
 class Filler:

@@ -21,6 +21,7 @@ from quorumvault.backup.errors import (
     NoBackup,
     NotThere,
     StorageError,
+    TargetError,
     TargetRefused,
 )
 from quorumvault.backup.fill import Filler
@@ -151,20 +152,17 @@ class _Work:
             if staging is None:
                 continue
             with contextlib.closing(staging):
-                totals = staging.moving()
-                ticket = staging.ticket
-                if totals is None or ticket is None or ticket.folder != self._keys.folder:
+                totals = staging.done() or staging.moving()
+                if totals is None or totals.ticket.folder != self._keys.folder:
                     continue
                 try:
-                    done = self._put_in_place(staging, totals, ticket.generation)
-                except BaseException:
-                    if staging.moving() is None:
+                    done = self._put_in_place(staging, totals)
+                except TargetError:
+                    if staging.moving() is None and staging.done() is None:
                         self._discard(staging)
                     raise
-                if ticket.only == self._selection.paths and generation in {
-                    None,
-                    ticket.generation,
-                }:
+                asked = generation in {None, totals.ticket.generation}
+                if asked and totals.ticket.only == self._selection.paths:
                     wanted = done
         return wanted
 
@@ -177,12 +175,7 @@ class _Work:
             TargetRefused, NoSpace: it can't be made.
 
         """
-        ticket = Ticket(
-            folder=self._keys.folder,
-            generation=found.generation,
-            backup_id=found.backup_id,
-            only=self._selection.paths,
-        )
+        ticket = self._ticket(found)
         staging = self._resumable(ticket)
         if staging is None:
             staging = Staging.begin(self._folder, ticket, made)
@@ -194,7 +187,7 @@ class _Work:
         except (StorageError, Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException:
-            if staging.moving() is None:
+            if staging.moving() is None and staging.done() is None:
                 self._discard(staging)
             raise
         finally:
@@ -219,6 +212,14 @@ class _Work:
                 staging.close()  # of another backup key: not ours to judge
         return same
 
+    def _ticket(self, found: Found) -> Ticket:
+        return Ticket(
+            folder=self._keys.folder,
+            generation=found.generation,
+            backup_id=found.backup_id,
+            only=self._selection.paths,
+        )
+
     def _discard(self, staging: Staging) -> None:
         made = staging.made
         staging.remove()
@@ -242,7 +243,7 @@ class _Work:
                     manifest.seek(0)
                     return read_manifest(self._keys, found.generation, found.backup_id, manifest)
 
-                totals = self._survey(frames, staging)
+                totals = self._survey(frames, staging, self._ticket(found))
                 self._progress.phase("restore", totals.bytes)
                 filler = Filler(
                     self._storage,
@@ -262,9 +263,11 @@ class _Work:
             staging.complete(totals)
         except OSError as error:
             raise refused(error, "the restored files") from error
-        return self._put_in_place(staging, totals, found.generation)
+        return self._put_in_place(staging, totals)
 
-    def _survey(self, frames: Callable[[], Iterator[Frame]], staging: Staging) -> Totals:
+    def _survey(
+        self, frames: Callable[[], Iterator[Frame]], staging: Staging, ticket: Ticket
+    ) -> Totals:
         target = Folders(self._folder)
         try:
             survey = Survey(target, os.fstat(staging.descriptor).st_dev)
@@ -272,21 +275,27 @@ class _Work:
             survey.look(frames(), self._selection, block=block)
             if self._selection.unmet():
                 raise self._selection.explain(frames())
-            totals = survey.verdict()
+            totals = survey.verdict(ticket)
             survey.check_room(staging.descriptor, staging.bytes_there() if staging.resumed else 0)
         finally:
             target.close()
         return totals
 
-    def _put_in_place(self, staging: Staging, totals: Totals, generation: int) -> Restored:
+    def _put_in_place(self, staging: Staging, totals: Totals) -> Restored:
         try:
-            staging.move_all()
-            staging.finish(totals)
-            sync_disk(self._folder)
+            if staging.done() is None:
+                staging.move_all()
+                staging.finish(totals)
         except OSError as error:
             raise refused(error, "the restored files") from error
         staging.remove()
-        return Restored(generation, totals.files, totals.folders, totals.bytes, self._target)
+        return Restored(
+            generation=totals.ticket.generation,
+            files=totals.files,
+            folders=totals.folders,
+            bytes=totals.bytes,
+            target=self._target,
+        )
 
 
 def copy_manifest(storage: Storage, found: Found, into: BinaryIO, progress: Progress) -> None:

@@ -5,6 +5,7 @@
         manifest    as the storage has it, sealed
         tree/       the files and folders
         moves       from when all is complete: what is moved into place
+        done        what `moves` becomes when all is in place; the last to be removed
 
 Nothing appears under its final name before `moves` is on the disk. From then on a kill is made
 good by the next call, which moves the rest; what stands in the way by then makes it move back
@@ -26,7 +27,14 @@ from msgspec import Meta, Struct
 
 from quorumvault.backup.errors import InUse, TargetError, TargetExists, TargetRefused
 from quorumvault.backup.names import shown
-from quorumvault.backup.place import FOLDER_FLAGS, Folders, move_new, refused, remove_tree
+from quorumvault.backup.place import (
+    FOLDER_FLAGS,
+    Folders,
+    move_new,
+    refused,
+    remove_tree,
+    sync_disk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +77,7 @@ class Totals(Struct, frozen=True, forbid_unknown_fields=True):
     """What the moves bring into place, and what is left to do after them.
 
     Attributes:
+        ticket: what was asked for.
         files: how many.
         folders: likewise.
         bytes: of all files.
@@ -76,6 +85,7 @@ class Totals(Struct, frozen=True, forbid_unknown_fields=True):
 
     """
 
+    ticket: Ticket
     files: int
     folders: int
     bytes: int
@@ -184,7 +194,7 @@ class Staging:
             self._folder = -1
 
     def remove(self) -> None:
-        """Remove it with all that is in it; the list of moves goes last.
+        """Remove it with all that is in it; what tells that all is in place goes last.
 
         Raises:
             TargetRefused: the system does not let us.
@@ -193,8 +203,9 @@ class Staging:
         try:
             with contextlib.suppress(FileNotFoundError):
                 remove_tree(self._folder, b"tree")
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink("manifest", dir_fd=self._folder)
+            for name in ("manifest", "ticket"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self._folder)
             remove_tree(self._target, os.fsencode(self.name))
         except OSError as error:
             raise refused(error, self.name) from error
@@ -263,7 +274,12 @@ class Staging:
 
     def moving(self) -> Totals | None:
         """What is to be moved, once all is complete; None before."""
-        entries = self._log()
+        entries = self._log("moves")
+        return entries[0] if entries else None
+
+    def done(self) -> Totals | None:
+        """What was moved, once all is in its place; None before."""
+        entries = self._log("done")
         return entries[0] if entries else None
 
     def complete(self, totals: Totals) -> None:
@@ -283,7 +299,7 @@ class Staging:
             TargetRefused: the system does not let us; likewise.
 
         """
-        entries = self._log()
+        entries = self._log("moves")
         before = set(entries[1]) if entries else set()
         log = self._at("moves", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         target = Folders(self._target)
@@ -299,7 +315,7 @@ class Staging:
             os.close(log)
 
     def finish(self, totals: Totals) -> None:
-        """Give folders that were moved the modes that had to wait.
+        """Give folders that were moved the modes that had to wait, and say that all is done.
 
         Raises:
             OSError: the system does not let us.
@@ -315,18 +331,21 @@ class Staging:
                             os.fchmod(folder, mode)
         finally:
             target.close()
+        sync_disk(self._target)
+        os.rename("moves", "done", src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        os.fsync(self._folder)
 
     def _move_back(self, tree: Folders, target: Folders) -> None:
-        entries = self._log()
+        entries = self._log("moves")
         for path in reversed(entries[1] if entries else ()):
             if not _exists(tree, path) and _exists(target, path):
                 with tree.at(path[:-1]) as goal, target.at(path[:-1]) as source:
                     move_new(source, path[-1], goal, path[-1])
         os.unlink("moves", dir_fd=self._folder)
 
-    def _log(self) -> tuple[Totals, list[_Path]] | None:
+    def _log(self, name: str) -> tuple[Totals, list[_Path]] | None:
         try:
-            data = self._whole("moves", -1)
+            data = self._whole(name, -1)
         except FileNotFoundError:
             return None
         frames = list(_frames(data))

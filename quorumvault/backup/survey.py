@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from quorumvault.backup.manifest import Frame, Path
     from quorumvault.backup.place import Folders
     from quorumvault.backup.selection import Selection
+    from quorumvault.backup.staging import Ticket
 
 __all__ = ["Survey", "human_bytes"]
 
@@ -74,7 +75,7 @@ class Survey:
                 except TargetError as error:
                     self._refusal = self._refusal or error
 
-    def verdict(self) -> Totals:
+    def verdict(self, ticket: Ticket) -> Totals:
         """What there is to restore, if all of it can be.
 
         Raises:
@@ -87,7 +88,7 @@ class Survey:
             raise self._refusal
         if self._in_the_way_count:
             raise self._exists()
-        return Totals(self._files, self._folders, self._bytes, tuple(self._late))
+        return Totals(ticket, self._files, self._folders, self._bytes, tuple(self._late))
 
     def check_room(self, folder: int, have: int) -> None:
         """Compare with what is free on the folder's disk; `have` bytes are in the staging already.

@@ -9,6 +9,10 @@ import pytest
 from quorumvault.backup.crew import Crew
 
 
+def left_behind() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("backup-")]
+
+
 @pytest.mark.timeout(60)
 def test_every_job_is_done_and_every_thread_ends() -> None:
     for workers in (1, 2, 5):
@@ -18,7 +22,7 @@ def test_every_job_is_done_and_every_thread_ends() -> None:
                 for number in range(20):
                     crew.put(number)
             assert sorted(done) == list(range(20))
-    assert threading.active_count() == 1
+    assert left_behind() == []
 
 
 def put_many(workers: int) -> None:
@@ -37,7 +41,7 @@ def test_the_first_error_comes_out_and_whoever_puts_never_waits_for_ever() -> No
         for _ in range(100):
             with pytest.raises(ValueError, match="job"):
                 put_many(workers)
-    assert threading.active_count() == 1
+    assert left_behind() == []
 
 
 def interrupted() -> None:
@@ -52,4 +56,4 @@ def interrupted() -> None:
 def test_an_error_of_the_caller_ends_the_threads_and_stays_the_error() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert threading.active_count() == 1
+    assert left_behind() == []

@@ -412,7 +412,7 @@ def test_names_of_another_system_are_judged_by_its_rules(target: Path) -> None:
     survey = Survey(Folders(root), target.stat().st_dev, system="win32")
     survey.look([File((b"nul.txt",), 0, 0, 0o644)], Selection(()), block=4096)
     with pytest.raises(NameNotPossible, match=r"nul\.txt is the name of a device"):
-        survey.verdict()
+        survey.verdict(staging.Ticket("qv1-x", 1, bytes(16), ()))
     os.close(root)
 
 
