@@ -6,9 +6,7 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +25,8 @@ from quorumvault.backup.restore import Restored, restore
 from quorumvault.backup.storage import Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
 KEYS = Keys.of(bytes(range(32)))
 BIG = Tree({f"Photos/{number}.jpg": os.urandom(CONTENT_BYTES) for number in range(6)})
@@ -44,15 +43,6 @@ SMALL = Tree(
     {"Locked": 0o500, "Photos/none": 0o755},
     {"calls": 0o400},
 )
-
-
-@pytest.fixture
-def ground() -> Iterator[Path]:
-    """A folder in memory, where nothing waits for a disk; readable to all."""
-    path = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 class Watched(Storage):
@@ -161,7 +151,7 @@ def test_whenever_it_is_killed_the_same_call_completes_it(ground: Path, merged: 
         moment = 0
         died = True
         while died:
-            moment += 1
+            moment += 1 + merged
             target = ground / "target"
             owners: dict[str, bytes | None] = {}
             if merged:
