@@ -160,8 +160,7 @@ class Keeper:
         profile = self._device.load()
         work = profile.work
         if work is None:
-            if self._store.load("next") is not None:
-                self._store.erase("next")
+            self._store.erase("next")  # of a call that was killed before it named its work
             return profile
         if waits_for_owner(work):
             return profile
@@ -226,38 +225,44 @@ class Keeper:
 
     # ------------------------------------------------------------ asking the vault
 
-    def register(
-        self, profile: Profile, work: Enabling | Changing | NewKey, password: bytes, *, anew: bool
-    ) -> tuple[str, ...]:
-        """Lock the key of this work under a password, and end the work; returns the doubts.
+    def look(self, profile: Profile, *, anew: bool) -> str | None:
+        """The registration that is active before ours, which may replace it.
 
         Args:
             profile: as it is on disk.
-            work: with nothing of the vault in it yet.
-            password: as the owner typed it, just now.
             anew: replace whatever the vault keeps, even if it is not ours.
 
         Raises:
             AlreadyEnabled: the vault keeps a key that is not ours.
             VaultError: see quorumvault.errors.
+
+        """
+        if self._door.waits():  # of a profile that is gone: nothing here knows its key
+            self._arrived(None)
+        seen = self._door.open().status()
+        if not anew:
+            self._check_owner(profile, seen)
+        return _hex(seen.registration_id)
+
+    def register(
+        self, profile: Profile, work: Enabling | Changing | NewKey, password: bytes
+    ) -> tuple[str, ...]:
+        """Lock the key of this work under a password, and end the work; returns the doubts.
+
+        Args:
+            profile: as it is on disk.
+            work: its `before` is what `look` said.
+            password: as the owner typed it, just now.
+
+        Raises:
+            VaultError: see quorumvault.errors.
             ValueError: a password of impossible length.
 
         """
-        vault = self._door.open()
-        if self._door.waits():  # of a profile that is gone: nothing here knows its key
-            self._arrived(None)
-        seen = vault.status()
-        if not anew:
-            self._check_owner(profile, seen)
-        before = _hex(seen.registration_id)
-        if isinstance(work, NewKey):
-            work = replace(work, asking=True, before=before)
-        else:
-            work = replace(work, before=before)
         key = self.key(profile) if isinstance(work, Changing) else self.next_key(work)
         profile = self._save(profile, work=work)
         try:
-            done = vault.register(password, key)
+            done = self._door.open().register(password, key)
         except (VaultError, ValueError):
             if not self._door.waits():  # nothing was sent that the vault keeps
                 self._undo(profile)
@@ -380,8 +385,9 @@ class Keeper:
             )
         self._check_no_stray_key(profile)
         profile = self._save(profile, **settings, work=None)
-        work = Enabling(self._make_next(), "password")
-        doubts = self.register(profile, work, password, anew=anew)
+        before = self.look(profile, anew=anew)
+        work = Enabling(self._make_next(), "password", before=before)
+        doubts = self.register(profile, work, password)
         return Secured("password", WARNING["password"], doubts)
 
     def make_digits(self, **settings: object) -> bytes:
@@ -412,7 +418,8 @@ class Keeper:
         if not isinstance(profile.work, ToDigits | None):
             raise AlreadyEnabled(f"{unfinished(profile.work)}; finish or abandon that first")
         self.key(profile)
-        doubts = self.register(profile, Changing(), password, anew=anew)
+        work = Changing(self.look(profile, anew=anew))
+        doubts = self.register(profile, work, password)
         return Secured("password", WARNING["password"], doubts)
 
     def to_digits(self) -> bytes:
@@ -459,7 +466,8 @@ class Keeper:
         work = replace(profile.work, generation=generation, created_s=created_s)
         profile = self._save(profile, work=work)
         if password is not None:
-            return self.register(profile, work, password, anew=False)
+            work = replace(work, asking=True, before=self.look(profile, anew=False))
+            return self.register(profile, work, password)
         self._complete(profile, None)
         return ()
 

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_GENERATION",
     "Keys",
     "Octets",
+    "key_id_of",
 ]
 
 Octets: TypeAlias = bytes | bytearray | memoryview
@@ -64,7 +65,7 @@ class Keys:
         if len(backup_key) != BACKUP_KEY_BYTES:
             raise ValueError(f"a backup key has {BACKUP_KEY_BYTES} bytes, not {len(backup_key)}")
         return cls(
-            key_id=_derive(backup_key, "backup-key-id", KEY_ID_BYTES),
+            key_id=key_id_of(backup_key),
             chunk_key=_derive(backup_key, "backup-chunk", 32),
             manifest_key=_derive(backup_key, "backup-manifest", 32),
             _name_key=_derive(backup_key, "backup-chunk-name", 32),
@@ -97,7 +98,19 @@ class Keys:
         return f"{self.folder}/manifests/{generation:016x}-{text}"
 
 
-def _derive(backup_key: bytes, label: str, length: int) -> bytes:
+def key_id_of(backup_key: Octets) -> bytes:
+    """The public id alone, 16 bytes: for trying many keys.
+
+    Raises:
+        ValueError: the key does not have 32 bytes.
+
+    """
+    if len(backup_key) != BACKUP_KEY_BYTES:
+        raise ValueError(f"a backup key has {BACKUP_KEY_BYTES} bytes, not {len(backup_key)}")
+    return _derive(backup_key, "backup-key-id", KEY_ID_BYTES)
+
+
+def _derive(backup_key: Octets, label: str, length: int) -> bytes:
     return HKDF(algorithm=SHA512(), length=length, salt=b"", info=enc(label)).derive(backup_key)
 
 
