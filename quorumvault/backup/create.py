@@ -329,7 +329,7 @@ class _Creation:
                 walk,
                 buffers=uploads.buffer,
                 give_back=uploads.give_back,
-                fingerprint=self._keys.chunk_id,
+                fingerprint=self._keys.cut_mark,
                 stop=order.stop,
                 read=order.progress.advance,
             )

@@ -53,6 +53,7 @@ class Keys:
     chunk_key: bytes = field(repr=False)
     manifest_key: bytes = field(repr=False)
     _name_key: bytes = field(repr=False)
+    _cut_key: bytes = field(repr=False)
 
     @classmethod
     def of(cls, backup_key: bytes) -> Keys:
@@ -69,6 +70,7 @@ class Keys:
             chunk_key=_derive(backup_key, "backup-chunk", 32),
             manifest_key=_derive(backup_key, "backup-manifest", 32),
             _name_key=_derive(backup_key, "backup-chunk-name", 32),
+            _cut_key=_derive(backup_key, "backup-cut", 32),
         )
 
     @property
@@ -79,6 +81,13 @@ class Keys:
     def chunk_id(self, content: Octets) -> bytes:
         """32 bytes: HMAC-SHA-256 of the content, before padding."""
         return hmac.digest(self._name_key, content, "sha256")
+
+    def cut_mark(self, data: Octets) -> bytes:
+        """32 bytes: HMAC-SHA-256 of what decides whether a pack ends here; shown to nobody.
+
+        Under a key of its own, so that it is never the chunk_id of anything.
+        """
+        return hmac.digest(self._cut_key, data, "sha256")
 
     def chunk_name(self, chunk_id: bytes) -> str:
         """The chunk object's name relative to the storage URL."""

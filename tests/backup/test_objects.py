@@ -183,10 +183,16 @@ def test_names_and_text_of_keys_show_no_secret():
     secret = os.urandom(32)
     keys = Keys.of(secret)
     shown = repr(keys) + str(keys) + keys.folder + keys.chunk_name(bytes(32))
-    for hidden in (secret, keys.chunk_key, keys.manifest_key, keys._name_key):
+    for hidden in (secret, keys.chunk_key, keys.manifest_key, keys._name_key, keys._cut_key):
         assert hidden.hex() not in shown
         assert repr(hidden)[2:-1] not in shown
     assert keys.key_id.hex() in keys.folder
+
+
+def test_each_purpose_has_a_key_of_its_own():
+    keys = {KEYS.chunk_key, KEYS.manifest_key, KEYS._name_key, KEYS._cut_key}
+    assert len(keys) == 4
+    assert KEYS.cut_mark(b"x") != KEYS.chunk_id(b"x")
 
 
 def test_keys_and_names_have_exact_sizes():
