@@ -4,9 +4,9 @@ What the rest of the package relies on:
 
 1. An object that `put` or `get`, and then `settle`, returned for is there after a power cut.
 2. An object that was whole before a failed or killed `put` of the same name still is, and no part
-   is seen, wherever the provider replaces objects in one go (a folder, S3, Google Drive). A WebDAV
-   server may keep half an object under its final name: the size, asked after each write, and the
-   read-back before the manifest is written find it.
+   is seen, wherever the provider replaces objects in one go (a folder, S3). A WebDAV server may
+   keep half an object under its final name: the size, asked after each write, and the read-back
+   before the manifest is written find it.
 3. `size` and `get` ask for the one object by its name; only `list` may lag behind.
 4. Whatever goes wrong is a `StorageError` with a sentence that shows no secret, or `Damaged`.
 

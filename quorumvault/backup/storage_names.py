@@ -77,7 +77,7 @@ class Place:
     """
 
     protocol: str
-    address: str
+    address: str = field(repr=False)
     path: str
     shown: str
     options: dict[str, object] = field(repr=False)
@@ -111,6 +111,7 @@ def place(url: str, options: Mapping[str, object] | None = None) -> Place:
     protocol = found[1].lower() if found else "file"
     if protocol in {"file", "local"}:
         return _folder(url, found is not None, given)
+    url = f"{protocol}://{url.partition('://')[2]}"
     shown = _shown(url)
     secrets = _secrets(url, given)
     if protocol in _DAV:
@@ -123,6 +124,11 @@ def place(url: str, options: Mapping[str, object] | None = None) -> Place:
         )
     if not url.partition("://")[2].strip("/"):
         raise StorageError(f"{shown} names no bucket, host or folder")
+    if protocol in {"s3", "s3a"} and "@" in url.partition("://")[2].partition("/")[0]:
+        raise StorageError(
+            f"{shown}: S3 takes no password in its URL; give the options key and secret, or"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
+        )
     return Place(protocol, url, "", shown, given, secrets)
 
 

@@ -47,7 +47,7 @@ _EXTRAS: Final = {
     "s3": "quorumvault[s3]",
     "s3a": "quorumvault[s3]",
     "webdav": "quorumvault[webdav]",
-    "gdrive": "gdrivefs",
+    "gdrive": "gdrive-fsspec",
     "gs": "gcsfs",
     "gcs": "gcsfs",
     "az": "adlfs",
@@ -58,7 +58,6 @@ _EXTRAS: Final = {
     "smb": "smbprotocol",
     "dropbox": "dropboxdrivefs",
     "oci": "ocifs",
-    "b2": "quorumvault[s3]",
 }
 
 

@@ -18,6 +18,15 @@ from quorumvault.backup.storage import Storage
 if TYPE_CHECKING:
     from pathlib import Path
 
+
+@pytest.fixture(params=["folder", "s3", "webdav", "memory"])
+def storage(request: pytest.FixtureRequest) -> Storage:
+    """The three of `conftest`, and what fsspec has in common with any other provider."""
+    if request.param == "memory":
+        return Storage(f"memory://phones/{uuid4().hex}")
+    return request.getfixturevalue(f"{request.param}_storage")
+
+
 CHUNK = "qv1-00ff/chunks/ab/abcdef"
 FULL = 4 << 20
 
