@@ -14,6 +14,7 @@ import typer.main
 from typer.core import TyperGroup
 
 from quorumvault.cli import (
+    backup,
     bench,
     certs,
     chaos,
@@ -50,6 +51,9 @@ app.add_typer(hsm.app, name="hsm", help="Initialise and provision a data center'
 app.add_typer(config.app, name="config", help="Check a node's configuration; show it.")
 app.add_typer(certs.app, name="certs", help="Issue and show certificates.")
 app.add_typer(record.app, name="record", help="Keep a backup key in the vault; get it back.")
+app.add_typer(
+    backup.app, name="backup", help="Keep files where nobody else can read them; get them back."
+)
 app.add_typer(chaos.app, name="chaos", help="Try to break the vault's rules.")
 app.add_typer(debug.app, name="debug", help="Collect what helps to understand a fault.")
 app.command("demo")(demo.demo)
@@ -104,7 +108,7 @@ def main() -> None:
         sys.stderr.write(f"quorumvault: {failure}\n")
         sys.exit(failure.exit_code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(Exit.CANCELLED)
     except BrokenPipeError:
         sys.exit(Exit.UNEXPECTED)
     except OSError as error:

@@ -89,6 +89,31 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "record delete": (
         "quorumvault record delete --connection connection.json --account bob --yes",
     ),
+    "backup enable": (
+        (
+            "quorumvault backup enable --password --storage s3://my-bucket/phone "
+            "--connection connection.json --account bob"
+        ),
+        "quorumvault backup enable --key --storage /mnt/stick/phone",
+    ),
+    "backup create": (
+        "quorumvault backup create ~/Messages ~/Photos --exclude '*.tmp'",
+        "quorumvault backup create",
+    ),
+    "backup list": ("quorumvault backup list", "quorumvault backup list --files"),
+    "backup verify": ("quorumvault backup verify",),
+    "backup restore": (
+        (
+            "quorumvault backup restore ~/Restored --password --storage s3://my-bucket/phone "
+            "--connection connection.json --account bob"
+        ),
+        "quorumvault backup restore ~/Restored --only Photos/2026",
+    ),
+    "backup status": ("quorumvault backup status --guesses",),
+    "backup change-password": ("quorumvault backup change-password",),
+    "backup switch": ("quorumvault backup switch --key", "quorumvault backup switch --password"),
+    "backup new-key": ("quorumvault backup new-key",),
+    "backup disable": ("quorumvault backup disable --delete-copies",),
     "chaos run": ("quorumvault chaos run --duration 60 --seed 7",),
     "chaos list": ("quorumvault chaos list",),
     "chaos sim": ("quorumvault chaos sim --seeds 1-20",),

@@ -18,6 +18,7 @@ class Exit(IntEnum):
     NOT_FOUND = 7
     CONFLICT = 8  # also a foreign or doubly used directory or port
     TIMEOUT = 124
+    CANCELLED = 130  # Ctrl-C, as shells have it
 
 
 class Failure(Exception):  # noqa: N818 - it is how a command ends, not a programming error

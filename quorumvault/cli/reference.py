@@ -38,6 +38,7 @@ MEANINGS: Final = {
     Exit.NOT_FOUND: "no such node, shard, account",
     Exit.CONFLICT: "something else came first, or is in the way",
     Exit.TIMEOUT: "not done in time",
+    Exit.CANCELLED: "stopped by Ctrl-C, or the answer to a question was no",
 }
 HEAD: Final = """# Commands
 

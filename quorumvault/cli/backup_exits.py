@@ -1,0 +1,100 @@
+"""Which exit code each error of a backup ends a command with, and what JSON tells of it.
+
+Ordered: the first class that fits decides, so a subclass stands before what it is a kind of.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quorumvault.backup.errors import (
+    AlreadyEnabled,
+    AnotherWriter,
+    BackupError,
+    Cancelled,
+    Damaged,
+    DeviceStateError,
+    FutureVersion,
+    InUse,
+    KeyUnknown,
+    MistypedDigits,
+    NameNotPossible,
+    NoBackup,
+    NoSpace,
+    NotEnabled,
+    NotInBackup,
+    RolledBack,
+    SourceChanged,
+    SourceRefused,
+    SourceUnreadable,
+    StorageDenied,
+    StorageError,
+    StorageFull,
+    TargetExists,
+    TargetRefused,
+    WeakPassword,
+    WrongKey,
+)
+from quorumvault.cli import vault_exits
+from quorumvault.cli.exits import Exit
+from quorumvault.errors import Unavailable, VaultError, WrongPassword
+
+_EXIT_OF_ERROR: Final[tuple[tuple[type[BackupError], Exit], ...]] = (
+    (WrongKey, Exit.DENIED),
+    (NoBackup, Exit.NOT_FOUND),
+    (Damaged, Exit.DEGRADED),
+    (FutureVersion, Exit.CONFLICT),
+    (RolledBack, Exit.CONFLICT),
+    (AnotherWriter, Exit.CONFLICT),
+    (StorageDenied, Exit.DENIED),
+    (StorageFull, Exit.DEGRADED),
+    (StorageError, Exit.CONNECTION),
+    (SourceUnreadable, Exit.DENIED),
+    (SourceChanged, Exit.DEGRADED),
+    (SourceRefused, Exit.USAGE),
+    (TargetExists, Exit.CONFLICT),
+    (TargetRefused, Exit.DENIED),
+    (NameNotPossible, Exit.DEGRADED),
+    (NoSpace, Exit.DEGRADED),
+    (KeyUnknown, Exit.NOT_FOUND),
+    (NotEnabled, Exit.NOT_FOUND),
+    (NotInBackup, Exit.NOT_FOUND),
+    (AlreadyEnabled, Exit.CONFLICT),
+    (InUse, Exit.CONFLICT),
+    (DeviceStateError, Exit.CONFLICT),
+    (WeakPassword, Exit.USAGE),
+    (MistypedDigits, Exit.USAGE),
+    (Cancelled, Exit.CANCELLED),
+)
+
+
+def exit_code(error: BackupError | VaultError) -> Exit:
+    """How a command ends that met `error`."""
+    if isinstance(error, VaultError):
+        return vault_exits.exit_code(error)
+    known = (code for kind, code in _EXIT_OF_ERROR if isinstance(error, kind))
+    return next(known, Exit.UNEXPECTED)
+
+
+def facts(error: BaseException) -> dict[str, object]:
+    """The error as JSON: its class, its message, and what else it knows."""
+    told: dict[str, object] = {"error": type(error).__name__, "message": one_line(str(error))}
+    if isinstance(error, VaultError):
+        told["charged"] = error.charged
+    if isinstance(error, WrongPassword):
+        told |= {"guesses_remaining": error.remaining, "verified": error.verified}
+    if isinstance(error, Unavailable):
+        told |= {"reason": error.reason, "retry_after": error.retry_after}
+    if isinstance(error, Damaged):
+        told |= {"objects": list(error.objects), "files": list(error.files)}
+    if isinstance(error, WeakPassword):
+        told |= {"score": error.score, "advice": list(error.advice)}
+    if isinstance(error, MistypedDigits):
+        told["positions"] = list(error.positions)
+    return told
+
+
+def one_line(text: str) -> str:
+    """A message or file name as a terminal may show it: one line, no control characters."""
+    flat = " ".join(text.split("\n"))
+    return "".join(letter if letter.isprintable() else "?" for letter in flat)

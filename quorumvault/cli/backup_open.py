@@ -1,0 +1,236 @@
+"""Opens the backup that a command is about, and ends the command as its errors say.
+
+What a command is not told, the profile knows; what both know, the command line decides.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import msgspec
+import typer
+
+from quorumvault._patience import DEFAULT_TIMEOUT_S
+from quorumvault.backup.client import Backup
+from quorumvault.backup.errors import BackupError, Cancelled, Damaged
+from quorumvault.cli import backup_profile
+from quorumvault.cli.backup_ask import talk
+from quorumvault.cli.backup_exits import exit_code, facts, one_line
+from quorumvault.cli.backup_options import Output, Place, Reached
+from quorumvault.cli.backup_show import say
+from quorumvault.cli.exits import Exit, Failure
+from quorumvault.cli.record_reach import reach_of
+from quorumvault.errors import Unavailable, VaultError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from quorumvault.cli.backup_profile import Settings
+    from quorumvault.vault import Vault
+
+MAX_TOLD: Final = 20
+"""Damaged files that are named one by one; JSON names them all."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A profile with the options of the command line put over it.
+
+    Attributes:
+        settings: both together.
+        former: what the profile had.
+        vault: opens it beside the client, to look at the account.
+
+    """
+
+    backup: Backup
+    profile: Path
+    settings: Settings
+    former: Settings
+    output: Output
+    vault: Callable[[], Vault]
+
+    def remember(self, **changes: object) -> None:
+        """Keep the settings, with these changes, for the next command."""
+        kept = msgspec.structs.replace(self.settings, **changes)
+        if kept != self.former:
+            backup_profile.save(self.profile, kept)
+
+    def tell_unfinished(self) -> None:
+        """What an earlier command began and did not end."""
+        unfinished = self.backup.status().unfinished
+        if unfinished is not None:
+            talk.print(one_line(f"{unfinished[0].upper()}{unfinished[1:]}."), markup=False)
+
+    def tell(self, told: dict[str, object], *lines: str) -> None:
+        """The result: JSON on stdout, or lines for a person on stderr."""
+        if self.output is Output.JSON:
+            say(told)
+            return
+        for each in lines:
+            talk.print(one_line(each), markup=False)
+
+
+def run(
+    place: Place, work: Callable[[Opened], None], again: str, *, anywhere: bool = False
+) -> None:
+    """Do `work` with the backup of the options; what is raised ends the command.
+
+    Args:
+        place: the options.
+        work: what to do.
+        again: after Ctrl-C: what the same command will do next time.
+        anywhere: the copies are not needed, so nobody has to say where they are.
+
+    """
+    with _ending(place.output, again):
+        profile = backup_profile.folder(place.profile)
+        former = backup_profile.load(profile)
+        settings = merged(former, place)
+        open_vault = opener(settings, place)
+        backup = Backup(
+            settings.storage if anywhere else needed_storage(settings),
+            profile,
+            vault=open_vault,
+            storage_options=backup_profile.option_values(settings.storage_options),
+        )
+        with backup:
+            vault_file = profile / "vault.json"
+            work(
+                Opened(
+                    backup, profile, settings, former, place.output, lambda: open_vault(vault_file)
+                )
+            )
+
+
+@contextmanager
+def _ending(output: Output, again: str) -> Iterator[None]:
+    """Whatever ends the command early is told as `output` says, with its exit code."""
+    try:
+        yield
+    except (KeyboardInterrupt, EOFError, Cancelled) as error:
+        stopped = Failure(f"stopped. {again}", Exit.CANCELLED)
+        _say_of(output, "Cancelled", str(stopped))
+        raise stopped from error
+    except (BackupError, VaultError) as error:
+        _fail(error, output)
+    except Failure as failure:
+        _say_of(output, failure.exit_code.name.capitalize(), str(failure))
+        raise
+    except typer.BadParameter as error:
+        _say_of(output, "Usage", error.message)
+        raise
+    except OSError as error:
+        _say_of(output, "OSError", str(error))
+        raise
+    except ValueError as error:  # an odd endpoint, a password of impossible length
+        _say_of(output, "Usage", str(error))
+        raise typer.BadParameter(one_line(str(error))) from error
+
+
+def _say_of(output: Output, error: str, message: str) -> None:
+    if output is Output.JSON:
+        say({"error": error, "message": one_line(message)})
+
+
+def needed_storage(settings: Settings) -> str:
+    """Where the copies are.
+
+    Raises:
+        typer.BadParameter: nobody has said it.
+
+    """
+    if settings.storage is None:
+        raise typer.BadParameter(
+            "say where the copies are: --storage URL (or $QUORUMVAULT_STORAGE); a folder, s3://…,"
+            " webdav://…"
+        )
+    return settings.storage
+
+
+def merged(former: Settings, place: Place) -> Settings:
+    """The profile's settings under what the command line says."""
+    changes: dict[str, object] = {}
+    if place.storage is not None:
+        backup_profile.check_url(place.storage)
+        changes["storage"] = _place_of(place.storage)
+        if changes["storage"] != former.storage:
+            changes["storage_options"] = {}  # they were another provider's
+    if place.storage_option:
+        changes["storage_options"] = backup_profile.storage_options(place.storage_option)
+    if isinstance(place, Reached):
+        if place.endpoint:
+            changes |= {"endpoints": tuple(place.endpoint), "connection": None}
+        elif place.connection_file is not None:
+            changes |= {"connection": absolute(place.connection_file), "endpoints": ()}
+        for name, given in (("ca", place.ca), ("token_file", place.token_file)):
+            if given is not None:
+                changes[name] = absolute(given)
+        if place.account is not None:
+            changes["account"] = place.account
+    return msgspec.structs.replace(former, **changes)
+
+
+def opener(settings: Settings, place: Place) -> Callable[[Path], Vault]:
+    """How the client reaches the vault, if it ever has to: in digits mode it never does."""
+
+    def open_vault(state: Path) -> Vault:
+        timeout_s = place.timeout if isinstance(place, Reached) else DEFAULT_TIMEOUT_S
+        return reach_of(*vault_options(settings)).open_vault(state, timeout_s)
+
+    return open_vault
+
+
+VaultOptions = tuple[Path | None, str | None, list[str] | None, Path | None, Path | None]
+
+
+def vault_options(settings: Settings) -> VaultOptions:
+    """The settings as `reach_of` takes them."""
+    return (
+        None if settings.connection is None else Path(settings.connection),
+        settings.account,
+        list(settings.endpoints),
+        None if settings.ca is None else Path(settings.ca),
+        None if settings.token_file is None else Path(settings.token_file),
+    )
+
+
+def check_vault_options(settings: Settings) -> None:
+    """Before anything is asked or made: do the options say where the vault is?
+
+    Raises:
+        typer.BadParameter, ConnectionFileError: they do not.
+
+    """
+    reach_of(*vault_options(settings))
+
+
+def _place_of(url: str) -> str:
+    """A folder's name does not depend on where the next command is typed."""
+    return url if "://" in url or "::" in url else absolute(Path(url).expanduser())
+
+
+def absolute(path: Path) -> str:
+    """The same wherever the next command is typed."""
+    return os.path.abspath(path)  # noqa: PTH100 - links are kept as they are named
+
+
+def _fail(error: BackupError | VaultError, output: Output) -> NoReturn:
+    message = one_line(str(error))
+    if isinstance(error, Unavailable) and error.charged == "unknown":
+        message += (
+            " Whether this guess was counted is not known: typing the same password again repeats"
+            " the same attempt, free of a new charge."
+        )
+    if output is Output.JSON:
+        say(facts(error) | {"message": message})
+    elif isinstance(error, Damaged):
+        for each in error.files[:MAX_TOLD]:
+            talk.print(f"damaged: {one_line(each)}", markup=False)
+        if len(error.files) > MAX_TOLD:
+            talk.print(f"and {len(error.files) - MAX_TOLD} more (-o json names them)")
+    raise Failure(message, exit_code(error)) from error

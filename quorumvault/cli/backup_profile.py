@@ -1,0 +1,179 @@
+"""What `quorumvault backup` remembers between two calls: where, who, and what is backed up.
+
+A profile is a folder (0700) under XDG_STATE_HOME: the client's own (quorumvault/backup/device.py),
+which leaves names with `app-` to its app. `app-settings.json` holds options, never a secret: an
+option of the storage that is one is named by its file (`secret=@FILE`) and read afresh each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+import typer
+from msgspec import Struct
+
+from quorumvault.backup import durable
+from quorumvault.backup.errors import DeviceStateError
+from quorumvault.cli.record_reach import small_file
+
+FILE: Final = "app-settings.json"
+FORMAT: Final = 1
+MAX_SETTINGS_BYTES: Final = 1 << 20
+PROFILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SECRET_WORDS: Final = ("secret", "password", "passwd", "token", "auth", "credential")
+"""An option of the storage with one of these in its name is not taken from the command line."""
+
+
+class Settings(Struct, frozen=True):
+    """The options that need not be repeated.
+
+    Attributes:
+        storage: URL of the storage.
+        storage_options: as they were given, KEY -> VALUE or @FILE.
+        paths: what was backed up last, absolute.
+
+    """
+
+    format: int = FORMAT
+    storage: str | None = None
+    storage_options: dict[str, str] = {}
+    connection: str | None = None
+    account: str | None = None
+    endpoints: tuple[str, ...] = ()
+    ca: str | None = None
+    token_file: str | None = None
+    paths: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    skip_unreadable: bool = False
+
+
+def folder(name: str) -> Path:
+    """Where the profile of that name is, whether it exists or not.
+
+    Raises:
+        typer.BadParameter: no name for a folder.
+
+    """
+    if PROFILE_NAME.fullmatch(name) is None:
+        raise typer.BadParameter("--profile is 1-64 letters, digits, dots, dashes, underscores")
+    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return base / "quorumvault" / "backup" / name
+
+
+def load(profile: Path) -> Settings:
+    """The profile's settings; empty ones when there are none yet.
+
+    Raises:
+        DeviceStateError: damaged, or from a newer version.
+
+    """
+    path = profile / FILE
+    try:
+        text = durable.read_file(path, MAX_SETTINGS_BYTES)
+        if text is None:
+            return Settings()
+        told = json.loads(text)
+        if isinstance(told, dict) and int(told.get("format", 0)) > FORMAT:
+            raise DeviceStateError(f"{path} is from a newer version: update quorumvault")
+        return msgspec.convert(told, Settings)
+    except OSError as error:
+        raise DeviceStateError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DeviceStateError(
+            f"{path} is damaged: move it away and give its options again (--storage, --account …);"
+            " the key is not in it"
+        ) from error
+
+
+def save(profile: Path, settings: Settings) -> None:
+    """Replace the settings, atomically and durably, mode 0600.
+
+    Raises:
+        DeviceStateError: the disk refused; what was there before is unchanged.
+
+    """
+    path = profile / FILE
+    # Not msgspec's own encoder: a path may hold bytes that are no UTF-8.
+    text = json.dumps(msgspec.to_builtins(settings), indent=1) + "\n"
+    try:
+        profile.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.replace_file(path, text.encode("ascii"))
+    except OSError as error:
+        raise DeviceStateError(f"cannot write {path}: {error.strerror}; it is unchanged") from error
+
+
+# ---------------------------------------------------------------- what the options say
+
+
+def storage_options(given: list[str] | None) -> dict[str, str]:
+    """KEY=VALUE of the command line, checked; file names made absolute.
+
+    Raises:
+        typer.BadParameter: no KEY=VALUE, or a secret where other users can read it.
+
+    """
+    options: dict[str, str] = {}
+    for each in given or ():
+        key, equals, value = each.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter("--storage-option is KEY=VALUE or KEY=@FILE")
+        if value.startswith("@"):
+            value = "@" + os.path.abspath(value[1:])  # noqa: PTH100 - links are kept
+        elif any(word in key.lower() for word in SECRET_WORDS) or "secret" in value.lower():
+            raise typer.BadParameter(
+                f"--storage-option {key}: a secret on the command line can be read by others;"
+                f" put it into a file: {key}=@FILE"
+            )
+        options[key] = value
+    return options
+
+
+def option_values(options: dict[str, str]) -> dict[str, object]:
+    """The options for the storage: files read, JSON decoded where it is more than a word.
+
+    Raises:
+        typer.BadParameter: a file cannot be read.
+
+    """
+    return {key: _value(key, text) for key, text in options.items()}
+
+
+def _value(key: str, text: str) -> object:
+    """`true`, `5`, `{"a": 1}`, `["user", "password"]` are what JSON has them for; else a text.
+
+    A word from a file stays a text, whatever it looks like: a password may be a number.
+    """
+    if text.startswith("@"):
+        bytes_ = small_file(Path(text[1:]), f"--storage-option {key}")
+        text = bytes_.decode().rstrip("\r\n")
+        if not text.startswith(("{", "[")):
+            return text
+    try:
+        found: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return found
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL with a password in it, which every user of the machine could read.
+
+    Raises:
+        typer.BadParameter: it has one.
+
+    """
+    try:
+        secret = urlsplit(url).password
+    except ValueError as error:
+        raise typer.BadParameter(f"--storage is no URL: {error}") from error
+    if secret is not None:
+        raise typer.BadParameter(
+            "--storage holds a password that others can read; give it by"
+            " --storage-option NAME=@FILE (docs/backup.md has the names)"
+        )

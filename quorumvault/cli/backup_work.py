@@ -1,0 +1,320 @@
+"""What `quorumvault backup` enable, create, list, verify and status do; `backup.py` has options.
+
+Apart from them because the library takes a third of a second to import, and help needs none of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from quorumvault.backup.create import Check
+from quorumvault.backup.errors import AlreadyEnabled
+from quorumvault.cli import backup_ask
+from quorumvault.cli.backup import Lock
+from quorumvault.cli.backup_ask import talk
+from quorumvault.cli.backup_exits import one_line
+from quorumvault.cli.backup_open import absolute, check_vault_options, run
+from quorumvault.cli.backup_options import Output, Place, Reached
+from quorumvault.cli.backup_show import (
+    Bars,
+    facts_of,
+    list_stream,
+    moment,
+    plain,
+    plural,
+    print_line,
+    say,
+    size,
+    speed,
+    stoppable,
+)
+from quorumvault.cli.exits import Exit, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quorumvault.backup.create import Made
+    from quorumvault.backup.keeper import Secured
+from quorumvault.cli.backup_open import Opened
+
+CHOICE: Final = """\
+How is the backup's key to be locked?
+  password  You remember a password. The vault keeps the key under it, cannot read it, and
+            destroys it after ten wrong guesses.
+  key       You keep 64 digits yourself, on paper or in a password manager. The vault is
+            never asked; whoever has the digits and the copies has the files."""
+
+
+def enable(
+    place: Reached,
+    lock: Lock | None,
+    password_file: str | None,
+    digits_file: Path | None,
+    *,
+    replace: bool,
+) -> None:
+    """Make a key and lock it."""
+
+    def work(opened: Opened) -> None:
+        before = opened.backup.status()
+        if before.mode != "off":
+            raise AlreadyEnabled(
+                f"backups are on already, by {before.mode}: see `quorumvault backup status`,"
+                " `switch`, `change-password`, `new-key`"
+            )
+        opened.tell_unfinished()
+        way = lock or _lock_of(password_file, digits_file) or ask_lock()
+        if way is Lock.PASSWORD:
+            check_vault_options(opened.settings)
+            anew = may_replace(opened, replace=replace)
+            lost_for_ever("the password")
+            secret = backup_ask.new_password(password_file, hints(opened))
+            talk.print("Locking the key at three data centers …")
+            opened.remember()
+            secured = opened.backup.enable_with_password(secret, hints=hints(opened), replace=anew)
+        else:
+            backup_ask.needs_person_or_file(digits_file)
+            lost_for_ever("the 64 digits")
+            opened.remember()
+            digits = opened.backup.make_digits()
+            typed = backup_ask.typed_back(digits, digits_file)
+            secured = opened.backup.enable_with_digits(typed)
+        tell_secured(
+            opened,
+            secured,
+            f"Backups are on, by {secured.mode}. Next: `quorumvault backup create PATHS…`.",
+        )
+
+    run(place, work, "The same command goes on with what was begun, or begins anew.")
+
+
+def _lock_of(password_file: str | None, digits_file: Path | None) -> Lock | None:
+    """A file for the one or the other says which."""
+    if password_file is not None and digits_file is not None:
+        raise typer.BadParameter("--password-file and --digits-file exclude each other")
+    if password_file is not None:
+        return Lock.PASSWORD
+    return Lock.KEY if digits_file is not None else None
+
+
+def ask_lock() -> Lock:
+    """Let the person decide, who is told what each means."""
+    if not backup_ask.somebody():
+        raise typer.BadParameter("say --password or --key")
+    talk.print(CHOICE, markup=False)
+    return Lock(backup_ask.choice("Which", [each.value for each in Lock]))
+
+
+def lost_for_ever(secret: str) -> None:
+    """What no support can help with."""
+    talk.print(backup_ask.LOST_FOR_EVER.format(secret=secret), style="yellow", markup=False)
+
+
+def may_replace(opened: Opened, *, replace: bool) -> bool:
+    """The vault may keep a key of another device's backup: locking a new one destroys it.
+
+    Returns:
+        Whether it may go.
+
+    Raises:
+        Failure: there is one, and nobody said that it may.
+
+    """
+    if replace:
+        return True
+    with opened.vault() as vault:
+        seen = vault.status()
+    if seen.mine or seen.state not in {"active", "exhausted"}:
+        return False
+    stake = (
+        "the vault keeps a key for this account already, of a former or another device; a new one"
+        " destroys it, and the backup under it can never be opened again"
+    )
+    if not backup_ask.somebody():
+        raise Failure(
+            f"{stake}. To get that backup: `quorumvault backup restore`; to go on: --replace",
+            Exit.CONFLICT,
+        )
+    talk.print(f"{stake[0].upper()}{stake[1:]}.", style="yellow", markup=False)
+    talk.print("To get that backup first, type `quorumvault backup restore`.", markup=False)
+    if not backup_ask.confirmed("Destroy it?"):
+        raise Failure("nothing was changed", Exit.CANCELLED)
+    return True
+
+
+def tell_secured(opened: Opened, secured: Secured, line: str) -> None:
+    """How the key is locked now, and what the vault could not confirm."""
+    if secured.doubts:
+        talk.print("Not yet confirmed by three data centers:", style="yellow")
+        for doubt in secured.doubts:
+            talk.print(f"  - {one_line(doubt)}", markup=False)
+    opened.tell(facts_of(secured), line)
+
+
+def hints(opened: Opened) -> list[str]:
+    """What somebody who knows the owner would try first."""
+    return ["quorumvault", *([opened.settings.account] if opened.settings.account else [])]
+
+
+def create(
+    place: Place,
+    paths: Sequence[Path],
+    exclude: Sequence[str],
+    *,
+    skip_unreadable: bool,
+    check_all: bool,
+) -> None:
+    """Make a new backup of these paths, or of the last ones."""
+
+    def work(opened: Opened) -> None:
+        what = sources(opened, paths, exclude, skip_unreadable=skip_unreadable)
+        with Bars(talk) as bars, stoppable(talk) as stop:
+            made = opened.backup.create(
+                [Path(each) for each in what.paths],
+                exclude=what.exclude,
+                skip_unreadable=what.skip_unreadable,
+                check=Check.ALL if check_all else Check.NEW,
+                progress=bars,
+                stop=stop,
+            )
+        opened.remember(
+            paths=what.paths, exclude=what.exclude, skip_unreadable=what.skip_unreadable
+        )
+        tell_made(opened, made, bars.seconds)
+
+    run(
+        place,
+        work,
+        "The older backup is whole. The same command uploads only what is not there yet.",
+    )
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is to be backed up, and what of it not; absolute, so that it can be repeated."""
+
+    paths: tuple[str, ...]
+    exclude: tuple[str, ...]
+    skip_unreadable: bool
+
+
+def sources(
+    opened: Opened, paths: Sequence[Path], exclude: Sequence[str], *, skip_unreadable: bool
+) -> Sources:
+    """What was given; without paths the ones of last time, with what was left out then.
+
+    Raises:
+        typer.BadParameter: neither.
+
+    """
+    if paths:
+        return Sources(tuple(absolute(each) for each in paths), tuple(exclude), skip_unreadable)
+    former = opened.former
+    if not former.paths:
+        raise typer.BadParameter("say what is to be backed up: PATHS…; the next time it is known")
+    both = tuple(dict.fromkeys((*former.exclude, *exclude)))
+    return Sources(former.paths, both, former.skip_unreadable or skip_unreadable)
+
+
+def tell_made(opened: Opened, made: Made, seconds: float) -> None:
+    """A line for a person, everything for a script."""
+    for each in made.skipped:
+        talk.print(f"left out: {one_line(each)}", markup=False)
+    uploaded = f"{size(made.uploaded_bytes)} uploaded in {seconds:.1f} s"
+    if made.bytes:
+        uploaded += f" ({speed(made.bytes, seconds)})"
+    removed = (
+        f"; {plural(made.removed_objects, 'old object')} removed" if made.removed_objects else ""
+    )
+    opened.tell(
+        facts_of(made) | {"seconds": round(seconds, 3)},
+        f"Backup {made.generation} is complete and verified: {plural(made.files, 'file')},"
+        f" {size(made.bytes)}; {uploaded}{removed}.",
+    )
+
+
+# ---------------------------------------------------------------- looking
+
+
+def list_backups(place: Place) -> None:
+    """Every complete backup; after a create that ended well there is one."""
+
+    def work(opened: Opened) -> None:
+        found = opened.backup.list()
+        if opened.output is Output.JSON:
+            say({"backups": plain(found)})
+            return
+        print_line(f"{'BACKUP':>6}  {'MADE':16}  {'FILES':>9}  {'SIZE':>10}  {'STORED':>10}")
+        for each in found:
+            print_line(
+                f"{each.generation:>6}  {moment(each.created_s):16}  {each.files:>9,}"
+                f"  {size(each.bytes):>10}  {size(each.stored_bytes):>10}"
+            )
+
+    run(place, work, "Nothing was changed.")
+
+
+def list_files(place: Place) -> None:
+    """A line for each file and folder of the newest backup."""
+
+    def work(opened: Opened) -> None:
+        items = opened.backup.files()
+        if opened.output is Output.JSON:
+            list_stream("files", (facts_of(each) for each in items))
+            return
+        for each in items:
+            folder = each.kind == "folder"
+            print_line(
+                f"{'-' if folder else size(each.size):>10}  {moment(each.mtime_ns / 1e9):16}"
+                f"  {each.path}{'/' if folder else ''}"
+            )
+
+    run(place, work, "Nothing was changed.")
+
+
+def verify(place: Place) -> None:
+    """Read all of it and check it."""
+
+    def work(opened: Opened) -> None:
+        with Bars(talk) as bars, stoppable(talk) as stop:
+            checked = opened.backup.verify(progress=bars, stop=stop)
+        opened.tell(
+            facts_of(checked) | {"seconds": round(bars.seconds, 3)},
+            f"Backup {checked.generation} is whole: {plural(checked.files, 'file')},"
+            f" {size(checked.bytes)} in {plural(checked.objects, 'object')},"
+            f" {size(checked.stored_bytes)} stored; read in {bars.seconds:.1f} s.",
+        )
+
+    run(place, work, "Nothing was changed; it begins anew.")
+
+
+def status(place: Reached, *, guesses: bool) -> None:
+    """What the device knows; the vault is asked only if told to."""
+
+    def work(opened: Opened) -> None:
+        found = opened.backup.status()
+        told = facts_of(found) | {
+            "storage": opened.settings.storage,
+            "account": opened.settings.account,
+            "paths": list(opened.settings.paths),
+            "exclude": list(opened.settings.exclude),
+            "profile": str(opened.profile),
+        }
+        if guesses:
+            told["guesses_remaining"] = opened.backup.guesses()
+        if opened.output is Output.JSON:
+            say(told)
+            return
+        if found.last_created_s is not None:
+            told["last_created_s"] = moment(found.last_created_s)
+        for name, value in told.items():
+            if value is None or value == []:
+                continue
+            text = ", ".join(value) if isinstance(value, list) else value
+            print_line(f"{name.removesuffix('_s')}: {text}")
+
+    run(place, work, "Nothing was changed.", anywhere=True)
