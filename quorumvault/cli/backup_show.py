@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Final, Self
 
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
+from rich.text import Text
 
 from quorumvault.cli.backup_exits import one_line
 
@@ -150,13 +150,18 @@ def _columns(width: int) -> list[ProgressColumn]:
     bar: list[ProgressColumn] = [BarColumn(bar_width=None), TaskProgressColumn()]
     if width < NARROW:
         return [*first, *bar, TimeRemainingColumn(compact=True)]
-    return [
-        *first,
-        *bar,
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    ]
+    return [*first, *bar, _Figures(), TimeRemainingColumn()]
+
+
+class _Figures(ProgressColumn):
+    """How much of how much, and how fast; nothing where the phase cannot know it."""
+
+    def render(self, task: Task) -> Text:
+        if not task.total:
+            return Text("")
+        pace = task.finished_speed or task.speed
+        shown = f"{size(task.completed)} of {size(task.total)}"
+        return Text(shown if pace is None else f"{shown}, {size(pace)}/s")
 
 
 @contextmanager

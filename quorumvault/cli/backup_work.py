@@ -224,16 +224,13 @@ def tell_made(opened: Opened, made: Made, seconds: float) -> None:
     """A line for a person, everything for a script."""
     for each in made.skipped:
         talk.print(f"left out: {one_line(each)}", markup=False)
-    uploaded = f"{size(made.uploaded_bytes)} uploaded in {seconds:.1f} s"
-    if made.bytes:
-        uploaded += f" ({speed(made.bytes, seconds)})"
-    removed = (
-        f"; {plural(made.removed_objects, 'old object')} removed" if made.removed_objects else ""
-    )
+    pace = f" ({speed(made.bytes, seconds)})" if made.bytes else ""
+    removed = plural(made.removed_objects, "old object")
     opened.tell(
         facts_of(made) | {"seconds": round(seconds, 3)},
         f"Backup {made.generation} is complete and verified: {plural(made.files, 'file')},"
-        f" {size(made.bytes)}; {uploaded}{removed}.",
+        f" {size(made.bytes)} in {seconds:.1f} s{pace}; {size(made.uploaded_bytes)} uploaded"
+        + (f", {removed} removed." if made.removed_objects else "."),
     )
 
 

@@ -283,7 +283,7 @@ def test_bars_fit_the_terminal_and_leave_nothing_behind(width, has_size):
         bars.advance(10)
     assert "Uploading" in shown
     assert "40%" in shown
-    assert ("400/1,000 bytes" in shown) is has_size
+    assert ("400 B of 1000 B" in shown) is has_size
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").split("\n")
     assert max(len(line) for line in lines) <= width
     assert bars.moved == {"upload": 400, "check": 10}

@@ -418,8 +418,6 @@ def test_a_storage_that_is_a_file_is_told(shell):
 
 
 def test_no_password_digits_or_option_secret_is_in_what_is_printed_or_kept(vaulted, tmp_path):
-    secret = tmp_path / "secret"
-    secret.write_text("s3cr3t-of-the-storage")
     shown = [
         vaulted.run(
             "enable", "--account", "alice", "--password-file", "-", typed=f"{PASSWORD}\n"

@@ -216,7 +216,7 @@ def test_ctrl_c_in_a_long_backup_ends_it_where_the_same_command_goes_on(person):
         file.truncate(64 << 30)  # holes: no disk, but a minute's work
     with person.at("create", str(person.files)) as screen:
         screen.expect("Uploading")
-        screen.expect("B/s")
+        screen.expect("iB/s")
         screen.press(CTRL_C)
         screen.expect("Stopping ...")
         screen.expect("stopped. The older backup is whole. The same command uploads only what")
