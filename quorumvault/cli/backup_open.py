@@ -159,7 +159,7 @@ def merged(former: Settings, place: Place) -> Settings:
         backup_profile.check_url(place.storage)
         changes["storage"] = _place_of(place.storage)
         if changes["storage"] != former.storage:
-            changes["storage_options"] = {}  # they were another provider's
+            changes["storage_options"] = ()  # they were another provider's
     if place.storage_option:
         changes["storage_options"] = backup_profile.storage_options(place.storage_option)
     if isinstance(place, Reached):

@@ -43,7 +43,7 @@ class Place:
         typer.Option(
             "--storage-option",
             metavar="KEY=VALUE",
-            help="For the storage's driver; KEY=@FILE reads a secret from a file.",
+            help="For the storage's driver; KEY:=JSON; KEY=@FILE reads a secret from a file.",
         ),
     ] = None
     profile: Annotated[

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,7 +20,11 @@ from msgspec import Struct
 
 from quorumvault.backup import durable
 from quorumvault.backup.errors import DeviceStateError
+from quorumvault.backup.storage_names import parse_options
 from quorumvault.cli.record_reach import small_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FILE: Final = "app-settings.json"
 FORMAT: Final = 1
@@ -35,14 +39,14 @@ class Settings(Struct, frozen=True):
 
     Attributes:
         storage: URL of the storage.
-        storage_options: as they were given, KEY -> VALUE or @FILE.
+        storage_options: as they were given, with the full path of an @FILE.
         paths: what was backed up last, absolute.
 
     """
 
     format: int = FORMAT
     storage: str | None = None
-    storage_options: dict[str, str] = {}
+    storage_options: tuple[str, ...] = ()
     connection: str | None = None
     account: str | None = None
     endpoints: tuple[str, ...] = ()
@@ -111,54 +115,50 @@ def save(profile: Path, settings: Settings) -> None:
 # ---------------------------------------------------------------- what the options say
 
 
-def storage_options(given: list[str] | None) -> dict[str, str]:
-    """KEY=VALUE of the command line, checked; file names made absolute.
+def storage_options(given: list[str] | None) -> tuple[str, ...]:
+    """KEY=TEXT and KEY:=JSON of the command line, checked; names of files made absolute.
 
     Raises:
-        typer.BadParameter: no KEY=VALUE, or a secret where other users can read it.
+        typer.BadParameter: neither, or a secret where other users can read it.
 
     """
-    options: dict[str, str] = {}
+    kept: list[str] = []
     for each in given or ():
         key, equals, value = each.partition("=")
-        if not equals or not key:
-            raise typer.BadParameter("--storage-option is KEY=VALUE or KEY=@FILE")
+        if not equals or not key.removesuffix(":").isidentifier():
+            raise typer.BadParameter("--storage-option is KEY=TEXT, KEY:=JSON or KEY=@FILE")
         if value.startswith("@"):
             value = "@" + os.path.abspath(value[1:])  # noqa: PTH100 - links are kept
-        elif any(word in key.lower() for word in SECRET_WORDS) or "secret" in value.lower():
+        elif any(word in text.lower() for word in SECRET_WORDS for text in (key, value)):
             raise typer.BadParameter(
                 f"--storage-option {key}: a secret on the command line can be read by others;"
                 f" put it into a file: {key}=@FILE"
             )
-        options[key] = value
-    return options
+        kept.append(f"{key}={value}")
+    return tuple(kept)
 
 
-def option_values(options: dict[str, str]) -> dict[str, object]:
-    """The options for the storage: files read, JSON decoded where it is more than a word.
+def option_values(options: Sequence[str]) -> dict[str, object]:
+    """The options for the storage, with what the files hold.
 
     Raises:
-        typer.BadParameter: a file cannot be read.
+        typer.BadParameter: a file can't be read.
+        StorageError: no JSON where there should be.
 
     """
-    return {key: _value(key, text) for key, text in options.items()}
+    return parse_options(_from_file(each) for each in options)
 
 
-def _value(key: str, text: str) -> object:
-    """`true`, `5`, `{"a": 1}`, `["user", "password"]` are what JSON has them for; else a text.
-
-    A word from a file stays a text, whatever it looks like: a password may be a number.
-    """
-    if text.startswith("@"):
-        bytes_ = small_file(Path(text[1:]), f"--storage-option {key}")
-        text = bytes_.decode().rstrip("\r\n")
-        if not text.startswith(("{", "[")):
-            return text
+def _from_file(option: str) -> str:
+    key, _, value = option.partition("=")
+    if not value.startswith("@"):
+        return option
+    held = small_file(Path(value[1:]), f"--storage-option {key}")
     try:
-        found: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return found
+        text = held.decode()
+    except UnicodeDecodeError:  # its message would quote the secret
+        raise typer.BadParameter(f"--storage-option {key} {value[1:]}: not UTF-8") from None
+    return f"{key}={text.rstrip()}"
 
 
 def check_url(url: str) -> None:

@@ -170,18 +170,16 @@ def test_options_of_the_storage_are_words_or_json_and_secrets_come_from_files(tm
     (tmp_path / "word").write_text("12345\n")
     (tmp_path / "pair").write_text('["bob", "pa\\u0073s"]\n')
     given = [
-        "anon=false",
-        "retries=3",
+        "anon:=false",
         "region=eu-west-1",
-        'client_kwargs={"endpoint_url": "http://127.0.0.1:9000"}',
+        'client_kwargs:={"endpoint_url": "http://127.0.0.1:9000"}',
         f"secret=@{tmp_path / 'word'}",
-        f"auth=@{tmp_path / 'pair'}",
+        f"auth:=@{tmp_path / 'pair'}",
     ]
     kept = backup_profile.storage_options(given)
     assert "12345" not in str(kept)
     assert backup_profile.option_values(kept) == {
         "anon": False,
-        "retries": 3,
         "region": "eu-west-1",
         "client_kwargs": {"endpoint_url": "http://127.0.0.1:9000"},
         "secret": "12345",
@@ -195,8 +193,8 @@ def test_options_of_the_storage_are_words_or_json_and_secrets_come_from_files(tm
         "secret=hunter2",
         "aws_secret_access_key=hunter2",
         "PASSWORD=hunter2",
-        'auth=["bob", "hunter2"]',
-        'client_kwargs={"aws_secret_access_key": "hunter2"}',
+        'auth:=["bob", "hunter2"]',
+        'client_kwargs:={"aws_secret_access_key": "hunter2"}',
         "token=hunter2",
     ],
 )
@@ -206,9 +204,9 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(given):
     assert "hunter2" not in str(told.value)
 
 
-@pytest.mark.parametrize("given", ["word", "=x"])
+@pytest.mark.parametrize("given", ["word", "=x", ":=5", "a b=c"])
 def test_an_option_of_the_storage_has_a_name_and_a_value(given):
-    with pytest.raises(typer.BadParameter, match="KEY=VALUE"):
+    with pytest.raises(typer.BadParameter, match="KEY=TEXT"):
         backup_profile.storage_options([given])
 
 
@@ -216,6 +214,13 @@ def test_a_file_of_an_option_that_is_not_there_is_named(tmp_path):
     kept = backup_profile.storage_options([f"secret=@{tmp_path}/none"])
     with pytest.raises(typer.BadParameter, match=r"--storage-option secret .*none"):
         backup_profile.option_values(kept)
+
+
+def test_a_file_of_an_option_that_is_no_text_is_not_quoted(tmp_path):
+    (tmp_path / "binary").write_bytes(b"hunter2\xff")
+    with pytest.raises(typer.BadParameter, match="not UTF-8") as told:
+        backup_profile.option_values(backup_profile.storage_options([f"secret=@{tmp_path}/binary"]))
+    assert "hunter2" not in str(told.value)
 
 
 def test_a_url_with_a_password_is_refused_and_not_repeated():

@@ -7,6 +7,8 @@ import json
 import os
 
 import pytest
+from grounds import PASSWORD as DAV_PASSWORD
+from grounds import S3_KEY, S3_SECRET, USER
 from honest_vault import problem
 from typer.testing import CliRunner
 
@@ -146,6 +148,42 @@ def test_a_new_key_that_is_not_complete_can_be_given_up(shell):
     shell.device("phone-2")
     target = shell.folder / "restored"
     assert shell.ok("restore", str(target), "--digits-file", str(old))["files"] == 2
+
+
+# ---------------------------------------------------------------- storages of other kinds
+
+
+def test_s3_with_its_secret_in_a_file(shell, s3_server):
+    (shell.folder / "secret").write_text(f"{S3_SECRET}\n")
+    shell.monkeypatch.setenv("QUORUMVAULT_STORAGE", f"s3://phones/{shell.folder.name}")
+    options = [f"key={S3_KEY}", f"secret=@{shell.folder / 'secret'}", f"endpoint_url={s3_server}"]
+    given = [word for each in options for word in ("--storage-option", each)]
+    digits = str(shell.folder / "digits")
+    shell.ok("enable", "--key", "--digits-file", digits, *given)
+    assert shell.ok("create", str(shell.files))["files"] == 2
+    shell.device("phone-2")
+    target = shell.folder / "new"
+    assert shell.ok("restore", str(target), "--digits-file", digits, *given)["files"] == 2
+    (shell.folder / "secret").unlink()
+    code, told = shell.fails("verify")
+    assert (code, told["error"]) == (2, "Usage")
+
+
+def test_webdav_with_its_password_in_a_file(shell, webdav_server):
+    (shell.folder / "word").write_text(f"{DAV_PASSWORD}\n")
+    host = webdav_server.removeprefix("http://")
+    shell.monkeypatch.setenv("QUORUMVAULT_STORAGE", f"webdav://{host}/{shell.folder.name}")
+    user = ("--storage-option", f"username={USER}", "--storage-option")
+    shell.ok(
+        "enable", "--key", "--digits-file", str(shell.folder / "digits"),
+        *user, f"password=@{shell.folder / 'word'}",
+    )  # fmt: skip
+    assert shell.ok("create", str(shell.files))["files"] == 2
+    (shell.folder / "word").write_text("another\n")
+    result = shell.run("create", str(shell.files))
+    assert (result.exception.exit_code, json.loads(result.stdout)["error"]) == (6, "StorageDenied")
+    assert DAV_PASSWORD not in result.output
+    assert "another" not in result.output
 
 
 # ---------------------------------------------------------------- a life, by password
