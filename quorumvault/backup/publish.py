@@ -75,6 +75,7 @@ def _stored_whole(
     storage: Storage, keys: Keys, own: ManifestName, spool: BinaryIO, size: int
 ) -> bool:
     """Store the manifest; whether all of it comes back, and opens."""
+    storage.settle()  # chunks that a killed run has left, and that were read back since
     spool.seek(0)
     storage.put_from(own.name, spool, size)
     storage.settle()

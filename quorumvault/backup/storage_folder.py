@@ -59,7 +59,9 @@ class FolderStore:
         self._place = place
         self._root = place.address
         self._lock = threading.Lock()
+        self._settling = threading.Lock()
         self._unsettled: set[str] = set()
+        self._settled: set[str] = set()
         self._folders: set[str] = set()
 
     # ------------------------------------------------------------ reading
@@ -90,7 +92,7 @@ class FolderStore:
 
     def get(self, name: str, limit: int) -> bytes:
         """The whole object."""
-        self._remember(name)
+        self._has_read(name)
         with self._said("read", name), self._read(name) as (descriptor, size):
             if size > limit:
                 raise too_large(name, size, limit)
@@ -104,7 +106,7 @@ class FolderStore:
 
     def open(self, name: str) -> BinaryIO:
         """The object as a stream."""
-        self._remember(name)
+        self._has_read(name)
         with self._said("read", name), self._read(name) as (descriptor, _):
             return os.fdopen(os.dup(descriptor), "rb", buffering=COPY_BYTES)
 
@@ -149,22 +151,19 @@ class FolderStore:
 
     def settle(self) -> None:
         """Return when all that was put, read or deleted is on the disk as it is now."""
-        with self._lock:
-            files, self._unsettled = self._unsettled, set()
-            folders, self._folders = self._folders, set()
-        try:
-            with ThreadPoolExecutor(SETTLE_THREADS) as threads:
-                for _ in threads.map(self._sync_file, sorted(files)):
-                    pass
-            # The entries after what they lead to; whoever made a folder may have been killed.
-            above = {folder for name in files | folders for folder in _above(name)}
-            for folder in sorted(folders | above, key=len, reverse=True):
-                self._sync_folder(folder)
-        except BaseException:
+        with self._settling:  # who comes second waits for what the first has taken up
             with self._lock:
-                self._unsettled |= files
-                self._folders |= folders
-            raise
+                files, self._unsettled = self._unsettled, set()
+                folders, self._folders = self._folders, set()
+                self._settled |= files
+            try:
+                self._settle(files, folders)
+            except BaseException:
+                with self._lock:
+                    self._settled -= files
+                    self._unsettled |= files
+                    self._folders |= folders
+                raise
 
     def delete(self, names: Sequence[str]) -> None:
         """Remove objects, and folders that are empty then."""
@@ -200,8 +199,23 @@ class FolderStore:
 
     # ------------------------------------------------------------ inside
 
-    def _remember(self, name: str) -> None:
+    def _settle(self, files: set[str], folders: set[str]) -> None:
+        with ThreadPoolExecutor(SETTLE_THREADS) as threads:
+            for _ in threads.map(self._sync_file, sorted(files)):
+                pass
+        # The entries after what they lead to; whoever made a folder may have been killed.
+        above = {folder for name in files | folders for folder in _above(name)}
+        for folder in sorted(folders | above, key=len, reverse=True):
+            self._sync_folder(folder)
+
+    def _has_read(self, name: str) -> None:
         with self._lock:
+            if name not in self._settled:
+                self._unsettled.add(name)
+
+    def _has_put(self, name: str) -> None:
+        with self._lock:
+            self._settled.discard(name)
             self._unsettled.add(name)
 
     def _put(self, name: str, fill: Callable[[int], None]) -> None:
@@ -212,7 +226,7 @@ class FolderStore:
                 # sweep a part file before it is locked: both are done again.
                 with contextlib.suppress(FileNotFoundError), self._made(folder) as descriptor:
                     self._write_part(descriptor, last, fill)
-                    self._remember(name)
+                    self._has_put(name)
                     return
                 self._check_root()
             raise StorageUnreachable(

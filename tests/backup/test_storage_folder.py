@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -288,6 +288,45 @@ def test_what_a_killed_run_left_and_this_one_has_read_is_settled_too(
     storage.get(CHUNK, 1)
     storage.settle()
     assert steps.synced == all_of(root)
+
+
+def test_reading_back_what_was_settled_asks_for_no_more(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.put(CHUNK, b"1")
+    storage.settle()
+    steps = Steps(monkeypatch)
+    storage.get(CHUNK, 1)
+    storage.settle()
+    assert steps.synced == set()
+    storage.put(CHUNK, b"2")
+    storage.get(CHUNK, 1)
+    storage.settle()
+    assert steps.synced != set()
+
+
+def test_a_second_thread_that_settles_waits_for_the_first(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go = threading.Event(), threading.Event()
+    sync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        started.set()
+        assert go.wait(20)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    storage.put(CHUNK, b"1")
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(storage.settle)
+        assert started.wait(20)
+        second = threads.submit(storage.settle)
+        done, _ = wait([second], timeout=0.2)
+        assert not done
+        go.set()
+        first.result(20)
+        second.result(20)
 
 
 def test_an_object_is_replaced_only_by_one_that_is_on_the_disk(
