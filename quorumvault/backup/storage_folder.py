@@ -20,9 +20,11 @@ import contextlib
 import errno
 import fcntl
 import os
+import random
 import secrets
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 PART_START: Final = ".qv-"
 PART_END: Final = ".part"
 COPY_BYTES: Final = 1 << 20
-TRIES: Final = 10
+TRIES: Final = 50
+PAUSE_S: Final = 0.05  # at most, between two tries
 SETTLE_THREADS: Final = 4  # a disk takes several syncs in one go
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PART: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -221,7 +224,7 @@ class FolderStore:
     def _put(self, name: str, fill: Callable[[int], None]) -> None:
         folder, _, last = name.rpartition("/")
         with self._said("write", name):
-            for _ in range(TRIES):
+            for turn in range(TRIES):
                 # A delete elsewhere may take the folder away as soon as it is empty, and a
                 # sweep a part file before it is locked: both are done again.
                 with contextlib.suppress(FileNotFoundError), self._made(folder) as descriptor:
@@ -229,6 +232,7 @@ class FolderStore:
                     self._has_put(name)
                     return
                 self._check_root()
+                time.sleep(random.uniform(0, min(PAUSE_S, 0.001 * 2**turn)))  # noqa: S311 - no secret
             raise StorageUnreachable(
                 f"can't write {name}: {self._place.shown} is taken away time and again"
             )
