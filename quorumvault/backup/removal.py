@@ -2,7 +2,8 @@
 
 Two devices may write with one key. Each removes only what it saw before its own manifest was there,
 looks for a newer manifest before every few objects, and stops when there is one: what a newer
-backup needs is then not taken away.
+backup needs is then not taken away. What remains without a lock, which most providers lack: a
+device that makes a whole backup while another's one removal of a few objects is under way.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["forget_key", "refuse_rival", "remove_older"]
 
-BATCH: Final = 500
+BATCH: Final = 100
 """Objects removed between two looks for a newer manifest."""
 _KEY_FOLDER: Final = re.compile(r"qv\d+-[0-9a-f]{32}")
 

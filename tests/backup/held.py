@@ -31,10 +31,13 @@ def names(storage: Storage, keys: Keys = KEYS) -> set[str]:
     return {stored.name for stored in storage.list(f"{keys.folder}/")}
 
 
-def held(storage: Storage, keys: Keys = KEYS) -> Held:
-    """Read the newest backup to its last byte; raises whatever is wrong with it."""
-    manifests = [n for n in names(storage, keys) if "/manifests/" in n]
-    newest = max(manifests)
+def manifests(storage: Storage, keys: Keys = KEYS) -> list[str]:
+    return sorted(name for name in names(storage, keys) if "/manifests/" in name)
+
+
+def held(storage: Storage, keys: Keys = KEYS, *, manifest: str = "") -> Held:
+    """Read the newest backup (or that of `manifest`) to its last byte; raises what is wrong."""
+    newest = manifest or manifests(storage, keys)[-1]
     generation, backup_id = parse_name(newest)
     found = Held(generation, names={newest})
     chunks: list[bytes] = []

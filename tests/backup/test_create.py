@@ -30,6 +30,11 @@ from quorumvault.backup.storage import Storage
 
 
 @pytest.fixture
+def tmp_path(ground):
+    return ground
+
+
+@pytest.fixture
 def storage(tmp_path):
     with Storage(str(tmp_path / "storage")) as one:
         yield one
@@ -206,7 +211,7 @@ def test_one_small_file_that_comes_or_goes_shifts_only_its_neighbours(storage, t
     draw = random.Random(5)
     root = tmp_path / "notes"
     root.mkdir()
-    for number in range(1_500):
+    for number in range(1_000):
         (root / f"PTT-{number:04}.opus").write_bytes(draw.randbytes(draw.randrange(5_000, 60_000)))
     first = create(storage, KEYS, [root])
     match change:
@@ -222,7 +227,7 @@ def test_one_small_file_that_comes_or_goes_shifts_only_its_neighbours(storage, t
         case _:
             root = root.rename(tmp_path / "old notes")
     second = create(storage, KEYS, [root])
-    assert first.chunks > 15
+    assert first.chunks > 12
     assert second.uploaded_objects - 1 <= (0 if change == "rename folder" else 4)
     assert second.uploaded_bytes < first.stored_bytes / 4
     assert held(storage).files == on_disk(root)
@@ -307,7 +312,7 @@ SIZES = [500_000, 5_000_000]
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("times", [1, 2])
 def test_a_file_that_changes_while_it_is_read_is_read_again(
     storage, tmp_path, meddle, size, how, times
 ):
@@ -320,8 +325,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
     assert held(storage).names == names(storage)  # what the first reading sent is gone
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(("how", "size"), list(zip(HOW, SIZES * 2, strict=True)))
 def test_a_file_that_never_rests_is_named_and_the_backup_before_is_whole(
     storage, tmp_path, meddle, size, how
 ):
@@ -568,7 +572,7 @@ def test_memory_is_bounded_whatever_the_size(tmp_path):
     root = tmp_path / "p"
     root.mkdir()
     block = random.Random(1).randbytes(1 << 20)
-    for number in range(12):
+    for number in range(8):
         with (root / f"large-{number}").open("wb") as file:
             for part in range(50):
                 file.write(bytes([number, part]))
@@ -604,16 +608,16 @@ def test_memory_is_bounded_whatever_the_size(tmp_path):
             except psutil.NoSuchProcess:
                 break
         assert process.wait() == 0
-    assert peak < 200 << 20, peak
+    assert peak < 190 << 20, peak
 
 
 def test_many_tiny_files_are_quick_and_whole(storage, tmp_path):
     root = tmp_path / "p"
-    for number in range(10_000):
+    for number in range(5_000):
         if number % 500 == 0:
             (root / f"{number:05}").mkdir(parents=True)
         (root / f"{number - number % 500:05}" / f"{number}").write_bytes(b"%d" % number)
     made = create(storage, KEYS, [root])
-    assert made.files == 10_000
+    assert made.files == 5_000
     assert made.chunks < 20
     assert held(storage).files == on_disk(root)
