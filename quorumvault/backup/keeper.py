@@ -217,7 +217,7 @@ class Keeper:
             self._undo(self._device.load())
             profile = self._device.load()
         work = profile.work
-        if isinstance(work, NewKey):
+        if isinstance(work, NewKey) and work.key_id != profile.key_id:
             self._forget(folder_of(work.key_id))
         profile = self._save(profile, work=None)
         self._store.erase("next")
@@ -305,13 +305,12 @@ class Keeper:
         if isinstance(work, Enabling):
             self._save(profile, **changes, generation=0, last_created_s=None, work=None)
         else:
-            old = () if profile.key_id is None else (folder_of(profile.key_id),)
             self._save(
                 profile,
                 **changes,
                 generation=work.generation,
                 last_created_s=work.created_s,
-                leftovers=(*profile.leftovers, *old),
+                leftovers=_left(profile, to=work.key_id),
                 work=None,
             )
         self._store.erase("next")
@@ -361,7 +360,8 @@ class Keeper:
         """
         profile = self._device.load()
         for folder in profile.leftovers:
-            self._forget(folder)
+            if profile.key_id is None or folder != folder_of(profile.key_id):
+                self._forget(folder)
         if profile.leftovers:
             self._save(profile, leftovers=())
 
@@ -384,8 +384,8 @@ class Keeper:
                 " disable them first"
             )
         self._check_no_stray_key(profile)
-        profile = self._save(profile, **settings, work=None)
         before = self.look(profile, anew=anew)
+        profile = self._save(profile, **settings, work=None)
         work = Enabling(self._make_next(), "password", before=before)
         doubts = self.register(profile, work, password)
         return Secured("password", WARNING["password"], doubts)
@@ -396,8 +396,9 @@ class Keeper:
         if profile.mode == "password":
             raise AlreadyEnabled("backups are on, locked by password: switch to digits instead")
         work = profile.work
-        if isinstance(work, Enabling | NewKey):
+        if isinstance(work, Enabling | NewKey) and self._has_next(work):
             return self.next_key(work)  # shown before; whoever wrote them down has the right ones
+        profile = self._without_lost_key(profile)
         if profile.mode == "off":
             self._check_no_stray_key(profile)
             profile = self._save(profile, **settings)
@@ -442,8 +443,9 @@ class Keeper:
     def begin_new_key(self, profile: Profile) -> NewKey:
         """The work that is under way, or a new one."""
         work = profile.work
-        if isinstance(work, NewKey):
+        if isinstance(work, NewKey) and self._has_next(work):
             return work
+        profile = self._without_lost_key(profile)
         if profile.mode == "off":
             raise NotEnabled("backups are off on this device: enable them first")
         if profile.mode == "digits":
@@ -495,20 +497,39 @@ class Keeper:
         # The key first: a kill in between costs another recovery, a profile alone would say more
         # than it knows.
         self._store.save("current", key)
-        work = profile.work if isinstance(profile.work, NewKey) else None
+        key_id = Keys.of(key).key_id.hex()
+        work = profile.work
+        kept = work if isinstance(work, NewKey) and work.key_id != key_id else None
+        came = isinstance(work, NewKey) and kept is None  # it is the new key that came back
+        left = _left(profile, to=key_id) if came else profile.leftovers
         profile = self._save(
             profile,
             **settings,
             mode=mode,
-            key_id=Keys.of(key).key_id.hex(),
+            key_id=key_id,
             registration=registration,
-            work=work,
+            work=kept,
+            leftovers=tuple(each for each in left if each != folder_of(key_id)),
         )
-        if work is None:
+        if kept is None:
             self._store.erase("next")
         return profile
 
     # ------------------------------------------------------------ helpers
+
+    def _has_next(self, work: Enabling | NewKey) -> bool:
+        key = self._store.load("next")
+        return key is not None and Keys.of(key).key_id.hex() == work.key_id
+
+    def _without_lost_key(self, profile: Profile) -> Profile:
+        """Forget a key that the key store has lost on its way; what it wrote is to be removed."""
+        work = profile.work
+        if not isinstance(work, Enabling | NewKey):
+            return profile
+        left = profile.leftovers
+        if isinstance(work, NewKey) and work.key_id != profile.key_id:
+            left = (*left, folder_of(work.key_id))
+        return self._save(profile, work=None, leftovers=left)
 
     def _check_no_stray_key(self, profile: Profile) -> None:
         """A key without a profile may be the only one of some backup."""
@@ -530,6 +551,13 @@ class Keeper:
 def folder_of(key_id: str) -> str:
     """A key's folder in the storage."""
     return f"qv{FORMAT_VERSION}-{key_id}"
+
+
+def _left(profile: Profile, *, to: str) -> tuple[str, ...]:
+    """What is to be removed from the storage once the key `to` counts instead of the current."""
+    if profile.key_id in {None, to}:
+        return profile.leftovers
+    return (*profile.leftovers, folder_of(str(profile.key_id)))
 
 
 def asks_vault(work: Work) -> bool:

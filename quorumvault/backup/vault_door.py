@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, TypeAlias
 
 from quorumvault._state import StateFile
@@ -28,6 +29,7 @@ class VaultDoor:
         self._make = make
         self._state_file = state_file
         self._vault: Vault | None = None
+        self._turn = threading.Lock()
 
     @property
     def given(self) -> bool:
@@ -42,11 +44,12 @@ class VaultDoor:
             VaultError: as its maker raises.
 
         """
-        if self._vault is None:
-            if self._make is None:
-                raise ValueError("this call asks the vault: make the Backup with vault=…")
-            self._vault = self._make(self._state_file)
-        return self._vault
+        with self._turn:
+            if self._vault is None:
+                if self._make is None:
+                    raise ValueError("this call asks the vault: make the Backup with vault=…")
+                self._vault = self._make(self._state_file)
+            return self._vault
 
     def waits(self) -> bool:
         """Whether a registration was sent, or is about to be, and not brought to its end."""
@@ -54,6 +57,7 @@ class VaultDoor:
 
     def close(self) -> None:
         """Close it, if it was opened."""
-        if self._vault is not None:
-            self._vault.close()
-            self._vault = None
+        with self._turn:
+            if self._vault is not None:
+                self._vault.close()
+                self._vault = None

@@ -128,7 +128,7 @@ class World:
         """The app on this phone, started anew."""
         folder = self.root / name
         options.setdefault("vault", lambda path: FlowVault(self.vault, path, self.reaper))
-        return Backup(str(self.storage), folder, **options)
+        return Backup(options.pop("storage", str(self.storage)), folder, **options)
 
     def fresh(self, what: str) -> Path:
         """A path that nothing has yet."""

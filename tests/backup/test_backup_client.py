@@ -13,6 +13,7 @@ from honest_vault import problem
 from phones import MESSAGES, OTHER_PASSWORD, PASSWORD, FlowVault, World, restored, whole
 
 import quorumvault.backup
+import quorumvault.backup.client_profile
 import quorumvault.vault
 from quorumvault import errors as vault_errors
 from quorumvault.backup import (
@@ -638,6 +639,94 @@ def test_turning_off_deletes_record_and_key_and_the_copies_if_asked(world, delet
     assert (world.key(), world.vault.record.active) == (None, None)
     phone.enable_with_password(PASSWORD)
     assert phone.create([world.data]).generation == 1
+
+
+def test_what_a_lost_state_file_hides_never_costs_the_backup_that_counts(world):
+    phone = enabled(world)
+
+    def fail(call, answer):
+        reply = answer()
+        return None if call.path.endswith("activation") else reply  # done, and nobody hears of it
+
+    world.vault.interfere = fail
+    with pytest.raises(vault_errors.Unavailable):
+        phone.new_key([world.data], password=OTHER_PASSWORD)
+    world.vault.interfere = None
+    (world.root / "phone" / "vault.json").unlink()
+    phone = world.phone()
+    assert "old one still counts" in phone.finish().unfinished
+    with pytest.raises(errors.AlreadyEnabled, match="another device"):
+        phone.new_key([world.data], password=PASSWORD)
+    assert phone.recover_with_password(OTHER_PASSWORD).unfinished is None
+    phone.create([world.data])
+    assert world.key_folders() == [Keys.of(world.key()).folder]  # the old copies are gone
+    assert restored(world.phone(), world.fresh("back")) == MESSAGES
+    phone.new_key([world.data], password=PASSWORD)
+    assert restored(world.phone(), world.fresh("back")) == MESSAGES
+
+
+def test_copies_under_an_old_key_that_is_taken_back_are_not_removed(world, monkeypatch):
+    phone = with_digits(world)
+    old = world.key()
+
+    def fail(*_):
+        raise errors.StorageUnreachable("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quorumvault.backup.client_profile, "forget_key", fail)
+        with pytest.raises(errors.StorageUnreachable):
+            phone.new_key([world.data], digits=phone.make_digits())
+    assert len(world.key_folders()) == 2
+    assert phone.recover_with_digits(old.hex()).generation == 1
+    assert phone.create([world.data]).generation == 2
+    assert restored(world.phone(), world.fresh("back")) == MESSAGES
+    assert Keys.of(old).folder in world.key_folders()
+
+
+def test_copies_under_an_old_key_go_later_if_they_could_not_go_at_once(world, monkeypatch):
+    phone = enabled(world)
+
+    def fail(*_):
+        raise errors.StorageUnreachable("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quorumvault.backup.client_profile, "forget_key", fail)
+        with pytest.raises(errors.StorageUnreachable):
+            phone.new_key([world.data], password=OTHER_PASSWORD)
+    assert len(world.key_folders()) == 2
+    assert phone.status().unfinished is None
+    phone.finish()
+    assert world.key_folders() == [Keys.of(world.key()).folder]
+
+
+def test_a_new_key_that_the_key_store_lost_on_its_way_is_made_anew(world):
+    phone = with_digits(world)
+    shown = phone.make_digits()
+    (world.root / "phone" / "key.next").unlink()
+    again = phone.make_digits()
+    assert again != shown
+    phone.new_key([world.data], digits=again)
+    assert len(world.key_folders()) == 1
+
+    phone = world.phone("second", storage=str(world.fresh("storage")))
+    phone.enable_with_password(PASSWORD)
+    world.vault.down = {1, 2, 3, 4, 5}
+    with pytest.raises(vault_errors.Unavailable):
+        phone.new_key([world.data], password=OTHER_PASSWORD)
+    (world.root / "second" / "key.next").unlink()
+    world.vault.down = set()
+    phone.new_key([world.data], password=OTHER_PASSWORD)
+    assert phone.verify().files == 2
+    assert phone.finish().unfinished is None
+
+
+def test_digits_that_were_shown_stay_while_a_password_could_not_be_set(world):
+    phone = world.phone()
+    shown = phone.make_digits()
+    world.vault.down = {1, 2, 3, 4, 5}
+    with pytest.raises(vault_errors.Unavailable):
+        phone.enable_with_password(PASSWORD)
+    assert phone.make_digits() == shown
 
 
 # ---------------------------------------------------------------- twins, and names
