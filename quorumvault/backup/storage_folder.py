@@ -395,6 +395,10 @@ class FolderStore:
 
     def _check_root(self) -> None:
         """A missing parent is a disk that is not mounted: the backup must not go elsewhere."""
+        if os.path.islink(self._root) and not os.path.exists(self._root):  # noqa: PTH110, PTH114
+            raise StorageUnreachable(
+                f"{self._place.shown} is a symlink to what does not exist: is the disk connected?"
+            )
         parent = os.path.dirname(self._root)  # noqa: PTH120 - of a text
         if not os.path.isdir(parent):  # noqa: PTH112 - of a text
             raise StorageUnreachable(

@@ -119,7 +119,7 @@ def test_the_storage_may_be_a_symlink_to_a_folder(tmp_path: Path) -> None:
 
 def test_a_symlink_to_nowhere_is_an_error_not_a_loop(tmp_path: Path) -> None:
     (tmp_path / "storage").symlink_to("nowhere")
-    with pytest.raises(StorageUnreachable):
+    with pytest.raises(StorageUnreachable, match="symlink to what does not exist"):
         Storage(str(tmp_path / "storage")).put(CHUNK, b"1")
 
 
@@ -393,7 +393,7 @@ def test_a_folder_that_others_empty_all_the_time_can_be_written_to(storage: Stor
     with ThreadPoolExecutor(1) as threads:
         removing = threads.submit(remove)
         try:
-            for turn in range(300):
+            for turn in range(60):
                 name = f"qv1-00ff/chunks/ab/{turn}"
                 storage.put(name, b"1")
                 assert storage.get(name, 1) == b"1"
