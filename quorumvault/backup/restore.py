@@ -324,7 +324,9 @@ def copy_manifest(storage: Storage, found: Found, into: BinaryIO, progress: Prog
                 progress.advance(len(block))
     except NotThere as error:
         raise Damaged(
-            f"the storage lists {found.name}, but does not have it", objects=(found.name,)
+            f"the storage lists {found.name}, but does not have it; its listing may be late: try"
+            " again in some minutes",
+            objects=(found.name,),
         ) from error
     into.flush()
 
