@@ -64,6 +64,12 @@ Paths = Annotated[
     list[Path] | None,
     typer.Argument(help="Files and folders.", show_default="the ones of last time"),
 ]
+Number = Annotated[
+    int | None,
+    typer.Option(
+        "--backup", min=1, help="An older backup, by its number in `list`.", show_default="newest"
+    ),
+]
 Exclude = Annotated[
     list[str] | None,
     typer.Option("--exclude", metavar="GLOB", help="Leave out what matches, such as '*.tmp'."),
@@ -129,35 +135,39 @@ def create(
 @with_options
 def list_(
     place: Place,
-    files: Annotated[bool, typer.Option("--files", help="The files in the newest one.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="The files in it.")] = False,
+    number: Number = None,
 ) -> None:
     """Show which complete backup the storage holds, or the files in it."""
     from quorumvault.cli import backup_work  # noqa: PLC0415 - heavy
 
     if files:
-        backup_work.list_files(place)
+        backup_work.list_files(place, number)
     else:
         backup_work.list_backups(place)
 
 
 @app.command()
 @with_options
-def verify(place: Place) -> None:
+def verify(place: Place, number: Number = None) -> None:
     """Read everything back and check it, byte by byte; restores nothing."""
     from quorumvault.cli import backup_work  # noqa: PLC0415 - heavy
 
-    backup_work.verify(place)
+    backup_work.verify(place, number)
 
 
 @app.command()
 @with_options
 def restore(
     place: Reached,
-    target: Annotated[Path, typer.Argument(help="A folder that is not there yet, or empty.")],
+    target: Annotated[
+        Path, typer.Argument(help="A folder; made if it is not there, and nothing in it replaced.")
+    ],
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="PATH", help="Only this file or folder of the backup."),
     ] = None,
+    number: Number = None,
     password: Annotated[
         bool, typer.Option("--password", help="On a new device: the key is under a password.")
     ] = False,
@@ -179,7 +189,9 @@ def restore(
 
     from quorumvault.cli import backup_recover  # noqa: PLC0415 - heavy
 
-    backup_recover.restore(place, target, only or [], lock, password_file, digits_file, yes=yes)
+    backup_recover.restore(
+        place, target, only or [], number, lock, password_file, digits_file, yes=yes
+    )
 
 
 @app.command()

@@ -15,6 +15,7 @@ import msgspec
 import typer
 
 from quorumvault._patience import DEFAULT_TIMEOUT_S
+from quorumvault.backup import storage_names
 from quorumvault.backup.client import Backup
 from quorumvault.backup.errors import BackupError, Cancelled, Damaged
 from quorumvault.cli import backup_profile
@@ -150,6 +151,11 @@ def needed_storage(settings: Settings) -> str:
             " webdav://…"
         )
     return settings.storage
+
+
+def shown(url: str) -> str:
+    """The storage's URL without what may be a credential."""
+    return storage_names.place(url).shown
 
 
 def merged(former: Settings, place: Place) -> Settings:

@@ -30,6 +30,7 @@ def restore(
     place: Reached,
     target: Path,
     only: Sequence[str],
+    number: int | None,
     lock: Lock | None,
     password_file: str | None,
     digits_file: str | None,
@@ -53,12 +54,14 @@ def restore(
             opened.remember()
             talk.print("This device knows the key now.")
         with Bars(talk) as bars, stoppable(talk) as stop:
-            restored = opened.backup.restore(target, only=only, progress=bars, stop=stop)
+            restored = opened.backup.restore(
+                target, only=only, generation=number, progress=bars, stop=stop
+            )
         opened.tell(
             facts_of(restored) | {"seconds": round(bars.seconds, 3)},
             f"Backup {restored.generation} is restored: {plural(restored.files, 'file')},"
-            f" {size(restored.bytes)} in {bars.seconds:.1f} s"
-            f" ({speed(restored.bytes, bars.seconds)}), in {restored.target}.",
+            f" {size(restored.bytes)} in {bars.seconds:.1f} s{speed(restored.bytes, bars.seconds)},"
+            f" in {restored.target}.",
         )
 
     run(

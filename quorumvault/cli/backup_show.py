@@ -47,6 +47,7 @@ PHASES: Final = {
 }
 NARROW: Final = 70
 """Columns below which size and speed are left out, so that the bar and the time stay."""
+ENOUGH_FOR_SPEED: Final = 1 << 20
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -83,8 +84,8 @@ def plural(count: int, thing: str) -> str:
 
 
 def speed(count: int, seconds: float) -> str:
-    """How fast, for a person."""
-    return f"{size(count / max(seconds, 0.001))}/s"
+    """How fast, for a person, in brackets; nothing for so little that it says nothing."""
+    return f" ({size(count / max(seconds, 0.001))}/s)" if count >= ENOUGH_FOR_SPEED else ""
 
 
 def list_stream(name: str, rows: Iterable[dict[str, object]]) -> None:

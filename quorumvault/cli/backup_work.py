@@ -17,7 +17,7 @@ from quorumvault.cli import backup_ask
 from quorumvault.cli.backup import Lock
 from quorumvault.cli.backup_ask import talk
 from quorumvault.cli.backup_exits import one_line
-from quorumvault.cli.backup_open import absolute, check_vault_options, run
+from quorumvault.cli.backup_open import absolute, check_vault_options, run, shown
 from quorumvault.cli.backup_options import Output, Place, Reached
 from quorumvault.cli.backup_show import (
     Bars,
@@ -172,6 +172,13 @@ def create(
 
     def work(opened: Opened) -> None:
         what = sources(opened, paths, exclude, skip_unreadable=skip_unreadable)
+        former = opened.former.storage
+        if former not in {None, opened.settings.storage}:
+            talk.print(
+                f"Another storage than last time: all is uploaded there, and the copies in"
+                f" {one_line(shown(former or ''))} stay.",
+                markup=False,
+            )
         with Bars(talk) as bars, stoppable(talk) as stop:
             made = opened.backup.create(
                 [Path(each) for each in what.paths],
@@ -224,13 +231,13 @@ def tell_made(opened: Opened, made: Made, seconds: float) -> None:
     """A line for a person, everything for a script."""
     for each in made.skipped:
         talk.print(f"left out: {one_line(each)}", markup=False)
-    pace = f" ({speed(made.bytes, seconds)})" if made.bytes else ""
-    removed = plural(made.removed_objects, "old object")
+    what = f"{plural(made.files, 'file')}, {size(made.bytes)}"
+    how = f"{seconds:.1f} s{speed(made.bytes, seconds)}; {size(made.uploaded_bytes)} uploaded"
+    if made.removed_objects:
+        how += f", {plural(made.removed_objects, 'old object')} removed"
     opened.tell(
         facts_of(made) | {"seconds": round(seconds, 3)},
-        f"Backup {made.generation} is complete and verified: {plural(made.files, 'file')},"
-        f" {size(made.bytes)} in {seconds:.1f} s{pace}; {size(made.uploaded_bytes)} uploaded"
-        + (f", {removed} removed." if made.removed_objects else "."),
+        f"Backup {made.generation} is complete and verified: {what} in {how}.",
     )
 
 
@@ -250,16 +257,17 @@ def list_backups(place: Place) -> None:
             print_line(
                 f"{each.generation:>6}  {moment(each.created_s):16}  {each.files:>9,}"
                 f"  {size(each.bytes):>10}  {size(each.stored_bytes):>10}"
+                + (f"  damaged: {each.damage}" if each.damage else "")
             )
 
     run(place, work, "Nothing was changed.")
 
 
-def list_files(place: Place) -> None:
-    """A line for each file and folder of the newest backup."""
+def list_files(place: Place, number: int | None) -> None:
+    """A line for each file and folder of the newest backup, or of another."""
 
     def work(opened: Opened) -> None:
-        items = opened.backup.files()
+        items = opened.backup.files(generation=number)
         if opened.output is Output.JSON:
             list_stream("files", (facts_of(each) for each in items))
             return
@@ -273,12 +281,12 @@ def list_files(place: Place) -> None:
     run(place, work, "Nothing was changed.")
 
 
-def verify(place: Place) -> None:
+def verify(place: Place, number: int | None) -> None:
     """Read all of it and check it."""
 
     def work(opened: Opened) -> None:
         with Bars(talk) as bars, stoppable(talk) as stop:
-            checked = opened.backup.verify(progress=bars, stop=stop)
+            checked = opened.backup.verify(generation=number, progress=bars, stop=stop)
         opened.tell(
             facts_of(checked) | {"seconds": round(bars.seconds, 3)},
             f"Backup {checked.generation} is whole: {plural(checked.files, 'file')},"
@@ -293,9 +301,9 @@ def status(place: Reached, *, guesses: bool) -> None:
     """What the device knows; the vault is asked only if told to."""
 
     def work(opened: Opened) -> None:
-        found = opened.backup.status()
+        found, storage = opened.backup.status(), opened.settings.storage
         told = facts_of(found) | {
-            "storage": opened.settings.storage,
+            "storage": None if storage is None else shown(storage),
             "account": opened.settings.account,
             "paths": list(opened.settings.paths),
             "exclude": list(opened.settings.exclude),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import shutil
 
 import pytest
 from grounds import PASSWORD as DAV_PASSWORD
@@ -396,6 +397,50 @@ def test_damage_names_the_files_in_json_and_in_text(shell):
     assert "\x1b" not in result.stderr
     code, told = shell.fails("restore", str(shell.folder / "x"))
     assert (code, told["error"]) == (4, "Damaged")
+    assert not (shell.folder / "x").exists()
+
+
+def test_create_that_checks_all_mends_what_is_damaged(shell):
+    shell.with_digits()
+    shell.ok("create", str(shell.files))
+    [chunk] = (each for each in shell.storage.glob("qv1-*/chunks/*/*"))
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    assert shell.ok("create", "--check", "all")["uploaded_objects"] == 2
+    assert shell.ok("verify")["files"] == 2
+
+
+def test_another_storage_is_told_and_gets_everything(shell):
+    shell.with_digits()
+    shell.ok("create", str(shell.files))
+    shell.monkeypatch.delenv("QUORUMVAULT_STORAGE")
+    result = shell.run("create", "--storage", str(shell.folder / "second"), text=True)
+    assert "Another storage than last time" in result.stderr
+    assert shell.ok("verify")["files"] == 2  # of the second, which is the profile's now
+    assert shell.ok("status")["storage"] == str(shell.folder / "second")
+    assert list(shell.storage.glob("qv1-*/manifests/*"))
+
+
+def test_a_storage_that_went_back_in_time_is_refused_and_can_be_looked_at(shell):
+    shell.with_digits()
+    shell.ok("create", str(shell.files))
+    shutil.copytree(shell.storage, shell.folder / "old")
+    (shell.files / "three").write_text("3")
+    shell.ok("create")
+    shutil.rmtree(shell.storage)
+    (shell.folder / "old").rename(shell.storage)
+    for command in (("create",), ("verify",), ("restore", str(shell.folder / "x"))):
+        code, told = shell.fails(*command)
+        assert (code, told["error"]) == (8, "RolledBack")
+    [found] = shell.ok("list")["backups"]
+    older = ("restore", str(shell.folder / "x"), "--backup", str(found["generation"]))
+    assert shell.ok(*older)["files"] == 2
+
+
+def test_a_name_that_is_not_in_the_backup_is_told(shell):
+    shell.with_digits()
+    shell.ok("create", str(shell.files))
+    code, told = shell.fails("restore", str(shell.folder / "x"), "--only", "Photos/none")
+    assert (code, told["error"]) == (7, "NotInBackup")
     assert not (shell.folder / "x").exists()
 
 
