@@ -38,12 +38,14 @@ if TYPE_CHECKING:
 
 PART_START: Final = ".qv-"
 PART_END: Final = ".part"
+PART_KEPT_S: Final = 86_400  # where there are no locks; no single object takes a day
 COPY_BYTES: Final = 1 << 20
 TRIES: Final = 50
 PAUSE_S: Final = 0.05  # at most, between two tries
 SETTLE_THREADS: Final = 4  # a disk takes several syncs in one go
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PART: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # NFS locks no reader
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
@@ -302,15 +304,15 @@ class FolderStore:
 
     @staticmethod
     def _abandoned(folder: int, name: str) -> bool:
-        """Remove a part file unless its writer still holds its lock."""
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):
-            descriptor = os.open(name, _READ, dir_fd=folder)
+        """Remove a part file unless its writer may still be at work."""
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            descriptor = os.open(name, _LOCK, dir_fd=folder)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(name, dir_fd=folder)
+                if _is_left(descriptor):
+                    os.unlink(name, dir_fd=folder)
+                    return True
             finally:
                 os.close(descriptor)
-            return True
         return False
 
     def _sync_file(self, name: str) -> None:
@@ -411,6 +413,17 @@ class FolderStore:
             yield
         except OSError as error:
             raise of_disk(error, self._place, what, name) from error
+
+
+def _is_left(descriptor: int) -> bool:
+    """Whether nobody writes to a part file any more."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks on this file system: its age has to tell
+        return time.time() - os.fstat(descriptor).st_mtime > PART_KEPT_S
+    return True
 
 
 def _above(name: str) -> Iterator[str]:

@@ -178,7 +178,7 @@ class Between:
     seen: list[tuple[str, str]] = field(default_factory=list)
     remembered: dict[tuple[str, str], Answer] = field(default_factory=dict)
     closing: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Condition = field(default_factory=threading.Condition)
 
     def on(
         self,
@@ -198,6 +198,11 @@ class Between:
         """How many requests came."""
         with self.lock:
             return sum(1 for verb, path in self.seen if verb == method and within in path)
+
+    def wait_for(self, rule: Rule, hits: int) -> None:
+        """Wait until a rule has taken so many; one that was given up may still be on its way."""
+        with self.lock:
+            assert self.lock.wait_for(lambda: rule.hits >= hits, 20)
 
     def ask(self, handler: BaseHTTPRequestHandler, body: bytes) -> Answer:
         """Pass a request on to the server, and remember what it said."""
@@ -249,6 +254,7 @@ class Between:
             rule = next((r for r in self.rules if r.takes(handler.command, handler.path)), None)
             if rule is not None:
                 rule.hits += 1
+                self.lock.notify_all()
         exchange = Exchange(handler, self)
         if rule is not None:
             rule.act(exchange)

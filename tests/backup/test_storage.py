@@ -11,6 +11,8 @@ from uuid import uuid4
 
 import pytest
 from grounds import s3_storage_at, webdav_storage_at
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 
 from quorumvault.backup.errors import Damaged, NotThere
 from quorumvault.backup.storage import Storage
@@ -145,9 +147,7 @@ def test_a_file_shorter_than_announced_is_not_stored(storage: Storage, size: int
     assert names(storage) == set()
 
 
-@pytest.mark.parametrize(
-    ("kind", "count"), [("folder", 1_100), ("s3", 1_100), ("webdav", 300)]
-)  # S3 lists a thousand at a time
+@pytest.mark.parametrize(("kind", "count"), [("folder", 1_000), ("s3", 300), ("webdav", 300)])
 def test_four_threads_store_many_objects(
     request: pytest.FixtureRequest, kind: str, count: int
 ) -> None:
@@ -164,6 +164,20 @@ def test_four_threads_store_many_objects(
     storage.delete(list(every))
     assert names(storage) == set()
     assert storage.folders() == []
+
+
+def test_a_listing_longer_than_one_answer_of_s3_is_whole_and_so_is_its_removal(
+    s3_server: str,
+) -> None:
+    prefix = uuid4().hex
+    every = {f"qv1-00ff/chunks/{i % 256:02x}/{i:064x}" for i in range(2_001)}
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]  # in this process: no request for each
+    for name in every:
+        backend.put_object("phones", f"{prefix}/{name}", b"1")
+    with s3_storage_at(s3_server, f"phones/{prefix}") as storage:
+        assert names(storage) == every
+        storage.delete(sorted(every))
+        assert names(storage) == set()
 
 
 def test_four_threads_that_store_one_name_leave_one_of_theirs_whole(

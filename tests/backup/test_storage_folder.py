@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -235,6 +237,25 @@ def test_a_removal_takes_leftovers_of_killed_writes_along(root: Path, storage: S
     storage.put(CHUNK, b"1")
     storage.delete([CHUNK])
     assert list(root.iterdir()) == []
+
+
+def test_where_there_are_no_locks_the_age_of_a_part_tells(
+    root: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.put(CHUNK, b"1")
+    part = (root / CHUNK).with_name(".qv-0011223344556677.part")
+    part.write_bytes(b"half")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert storage.sweep() == 0
+    day_ago = time.time() - 90_000
+    os.utime(part, (day_ago, day_ago))
+    assert storage.sweep() == 1
+    storage.put("qv1-00ff/chunks/ab/another", b"2")
+    assert names(storage) == {CHUNK, "qv1-00ff/chunks/ab/another"}
 
 
 class Steps:
