@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from quorumvault.backup.catalog import Found, choose, find
 from quorumvault.backup.errors import (
     AnotherWriter,
+    BackupError,
     Cancelled,
     Damaged,
-    NoBackup,
+    InUse,
     NotThere,
     StorageError,
     TargetError,
@@ -148,7 +149,10 @@ class _Work:
         """
         wanted: Restored | None = None
         for name in leftovers(self._folder):
-            staging = Staging.enter(self._folder, name)
+            try:
+                staging = Staging.enter(self._folder, name)
+            except InUse:  # it ends its moves itself
+                continue
             if staging is None:
                 continue
             with contextlib.closing(staging):
@@ -197,20 +201,35 @@ class _Work:
         """What an earlier call with this ticket left; leftovers of other ones are removed."""
         same: Staging | None = None
         for name in leftovers(self._folder):
-            staging = Staging.enter(self._folder, name)
-            if staging is None:
+            try:
+                staging = Staging.enter(self._folder, name)
+            except InUse:
                 if name == ticket.name:
-                    raise TargetRefused(
-                        f"{name} in {self._target} is not ours, or others may write to it; remove"
-                        " it and try again"
-                    )
+                    raise
+                continue
+            if staging is None:
+                self._refuse(name, ticket)
             elif staging.ticket == ticket and staging.tells_names_apart():
                 same = staging
-            elif staging.ticket is None or staging.ticket.folder == self._keys.folder:
+            elif self._may_remove(staging):
                 staging.remove()
             else:
-                staging.close()  # of another backup key: not ours to judge
+                staging.close()
+                self._refuse(name, ticket)
         return same
+
+    def _may_remove(self, staging: Staging) -> bool:
+        """Whether a staging that is of no use is ours: of this key, or given up at its start."""
+        if staging.ticket is None:
+            return staging.holds_only_ours()
+        return staging.ticket.folder == self._keys.folder
+
+    def _refuse(self, name: str, ticket: Ticket) -> None:
+        if name == ticket.name:
+            raise TargetRefused(
+                f"{name} in {self._target} is not ours, or others may write to it; remove it and"
+                " try again"
+            )
 
     def _ticket(self, found: Found) -> Ticket:
         return Ticket(
@@ -256,6 +275,11 @@ class _Work:
                 )
                 filler.run(frames(), self._selection)
                 filler.set_times(frames(), self._selection)
+                if staging.resumed and staging.there()[0] != totals.files + totals.folders:
+                    raise TargetRefused(
+                        f"somebody put files into {staging.name} in {self._target}; it is removed"
+                        " now: try again"
+                    )
         except Damaged as error:
             raise explain_damage(self._storage, self._keys, found, error) from error
         try:
@@ -276,7 +300,7 @@ class _Work:
             if self._selection.unmet():
                 raise self._selection.explain(frames())
             totals = survey.verdict(ticket)
-            survey.check_room(staging.descriptor, staging.bytes_there() if staging.resumed else 0)
+            survey.check_room(staging.descriptor, staging.there()[1] if staging.resumed else 0)
         finally:
             target.close()
         return totals
@@ -334,17 +358,13 @@ def copy_manifest(storage: Storage, found: Found, into: BinaryIO, progress: Prog
 def explain_damage(
     storage: Storage, keys: Keys, found: Found, damage: Damaged
 ) -> Damaged | AnotherWriter:
-    """Tell damage from a backup that was replaced meanwhile, and name older ones that are there.
-
-    Raises:
-        StorageError: the provider refused or failed.
-
-    """
+    """Tell damage from a backup that was replaced meanwhile, and name older ones that are there."""
     try:
         listed = find(storage, keys)
-    except NoBackup:
-        return damage
-    if listed[0].generation > found.generation and storage.size(found.name) is None:
+    except BackupError:
+        return damage  # whatever happens to the storage now, that is what was found
+    names = {one.name for one in listed}
+    if listed[0].generation > found.generation and found.name not in names:
         return AnotherWriter(
             f"backup {found.generation} was replaced by backup {listed[0].generation} while it was"
             " read; call again"
@@ -368,6 +388,6 @@ def _whole(storage: Storage, keys: Keys, found: Found) -> bool:
         with storage.open(found.name) as source:
             for _ in read_manifest(keys, found.generation, found.backup_id, source):
                 pass
-    except (Damaged, NotThere):
+    except BackupError:
         return False
     return True

@@ -44,6 +44,9 @@ __all__ = ["PREFIX", "Staging", "Ticket", "Totals", "leftovers"]
 PREFIX: Final = ".quorumvault-restore-"
 FORMAT: Final = 1
 MAX_TICKET_BYTES: Final = 16 * 1_048_576  # `only` may list many paths
+_NAMES: Final = frozenset(
+    ["ticket", "ticket.new", "manifest", "tree", "moves", "moves.new", "done", "probe-k", "probe-ä"]
+)
 _FILE: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _Path = tuple[bytes, ...]
@@ -194,7 +197,10 @@ class Staging:
             self._folder = -1
 
     def remove(self) -> None:
-        """Remove it with all that is in it; what tells that all is in place goes last.
+        """Remove it with all that is in it.
+
+        The ticket goes first, so that nothing takes up a tree that is half removed; what tells
+        that all is in place goes last.
 
         Raises:
             TargetRefused: the system does not let us.
@@ -202,10 +208,12 @@ class Staging:
         """
         try:
             with contextlib.suppress(FileNotFoundError):
+                os.unlink("ticket", dir_fd=self._folder)
+                os.fsync(self._folder)
+            with contextlib.suppress(FileNotFoundError):
                 remove_tree(self._folder, b"tree")
-            for name in ("manifest", "ticket"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=self._folder)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink("manifest", dir_fd=self._folder)
             remove_tree(self._target, os.fsencode(self.name))
         except OSError as error:
             raise refused(error, self.name) from error
@@ -234,19 +242,24 @@ class Staging:
             folders.close()
             os.close(root)
 
-    def bytes_there(self) -> int:
-        """How much of the disk the files in the tree take."""
-        total = 0
+    def holds_only_ours(self) -> bool:
+        """Whether each name in it is one that we give."""
+        return all(name in _NAMES for name in os.listdir(self._folder))  # noqa: PTH208
+
+    def there(self) -> tuple[int, int]:
+        """How many files and folders are in the tree, and how much of the disk they take."""
+        count = total = 0
         waiting: list[_Path] = [()]
         with self.tree() as tree:
             while waiting:
                 path = waiting.pop()
                 with tree.at(path) as folder, os.scandir(folder) as entries:
                     for entry in entries:
+                        count += 1
                         total += entry.stat(follow_symlinks=False).st_blocks * 512
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append((*path, os.fsencode(entry.name)))
-        return total
+        return count, total
 
     @property
     def descriptor(self) -> int:

@@ -18,6 +18,7 @@ from quorumvault.backup.errors import (
     Damaged,
     StorageUnreachable,
     TargetExists,
+    TargetRefused,
 )
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.objects import CONTENT_BYTES
@@ -148,10 +149,10 @@ def dies_at(moment: int, work: Callable[[], object]) -> bool:
 def test_whenever_it_is_killed_the_same_call_completes_it(ground: Path, merged: bool) -> None:
     with Storage(str(ground / "storage")) as storage:
         put_backup(storage, KEYS, SMALL)
-        moment = 0
+        moment = -1 if merged else 0  # each takes every second moment
         died = True
         while died:
-            moment += 1 + merged
+            moment += 2
             target = ground / "target"
             owners: dict[str, bytes | None] = {}
             if merged:
@@ -174,6 +175,30 @@ def test_whenever_it_is_killed_the_same_call_completes_it(ground: Path, merged: 
             assert (target / "calls").stat().st_mode & 0o777 == 0o400, moment
             shutil.rmtree(target)
     assert moment > 80  # so many moments there are
+
+
+def test_killed_while_it_gives_up_it_leaves_nothing_strange(ground: Path) -> None:
+    with Storage(str(ground / "storage")) as storage:
+        put_backup(storage, KEYS, SMALL)
+        name = KEYS.chunk_name(KEYS.chunk_id(SMALL.files["Messages/db"]))
+        whole = storage.get(name, 1 << 20)
+        target = ground / "target"
+        moment = 40
+        died = True
+        while died:
+            moment += 1
+            storage.delete([name])
+            died = dies_at(moment, lambda: fails(storage, target))
+            storage.put(name, whole)
+            restore(storage, KEYS, target)
+            assert content_of(target) == expected(SMALL), moment
+            shutil.rmtree(target)
+    assert moment > 70  # so many moments there are
+
+
+def fails(storage: Storage, target: Path) -> None:
+    with pytest.raises(Damaged):
+        restore(storage, KEYS, target, workers=1)
 
 
 def test_killed_again_and_again_it_still_ends(ground: Path) -> None:
@@ -266,6 +291,28 @@ def test_a_storage_that_went_away_leaves_what_was_fetched(ground: Path) -> None:
         restore(storage, KEYS, ground / "target")
         assert storage.fetched == 9 - 3
     assert content_of(ground / "target") == expected(BIG)
+
+
+def test_what_others_put_into_what_was_left_is_never_restored(ground: Path) -> None:
+    with Watched(str(ground / "storage")) as storage:
+        put_backup(storage, KEYS, BIG)
+        target = ground / "target"
+        cut_off(storage, target, after=4)
+        (staged(target) / "tree" / "Photos" / "strange").write_bytes(b"strange")
+        with pytest.raises(TargetRefused, match="somebody put files into"):
+            restore(storage, KEYS, target)
+        assert not target.exists()
+
+
+def test_a_folder_that_is_only_named_like_ours_is_left_alone(ground: Path) -> None:
+    with Storage(str(ground / "storage")) as storage:
+        put_backup(storage, KEYS, SMALL)
+        target = ground / "target"
+        strange = target / f"{staging.PREFIX}notes"
+        strange.mkdir(parents=True)
+        (strange / "diary").write_bytes(b"mine")
+        restore(storage, KEYS, target)
+        assert (strange / "diary").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "longer", "zeros", "exchange", "empty"])
