@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup import catalog
 from quorumvault.backup.client_profile import ProfileClient
-from quorumvault.backup.device import Enabling, ToDigits
 from quorumvault.backup.digits import compare, locate, read_digits, show_digits
 from quorumvault.backup.errors import (
     AlreadyEnabled,
@@ -22,14 +21,16 @@ from quorumvault.backup.errors import (
 from quorumvault.backup.key_store import KEY_BYTES
 from quorumvault.backup.keys import FORMAT_VERSION, Keys, key_id_of
 from quorumvault.backup.strength import require
+from quorumvault.backup.work import Enabling, ToDigits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from quorumvault.backup.client_profile import Status
-    from quorumvault.backup.device import Mode, Profile
+    from quorumvault.backup.device import Profile
     from quorumvault.backup.keeper import Disabled, Secured
     from quorumvault.backup.storage import Storage
+    from quorumvault.backup.work import Mode
 
 MAX_PASSWORD_BYTES: Final = 4096
 """What the SDK takes."""

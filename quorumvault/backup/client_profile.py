@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from quorumvault.backup.device import Device, Enabling, NewKey
-from quorumvault.backup.keeper import Keeper, flips, unfinished
+from quorumvault.backup.device import Device
+from quorumvault.backup.keeper import Keeper
 from quorumvault.backup.key_store import FileKeyStore
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.removal import forget_key
 from quorumvault.backup.storage import Storage
 from quorumvault.backup.vault_door import VaultDoor
+from quorumvault.backup.work import Enabling, NewKey, flips, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from quorumvault.backup.device import Mode, Profile
+    from quorumvault.backup.device import Profile
     from quorumvault.backup.key_store import KeyStore
     from quorumvault.backup.vault_door import VaultMaker
+    from quorumvault.backup.work import Mode
 
 
 @dataclass(frozen=True, slots=True)

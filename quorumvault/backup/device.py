@@ -14,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
 
 from quorumvault.backup import durable
 from quorumvault.backup.errors import DeviceStateError, InUse
+from quorumvault.backup.work import Mode, Work  # noqa: TC001 - msgspec reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,83 +30,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 MAX_PROFILE_BYTES: Final = 1 << 20
 
-Mode: TypeAlias = Literal["off", "password", "digits"]
-How: TypeAlias = Literal["password", "digits"]
-
 _FOLDER: Final = 0o700
-
-
-class Enabling(Struct, frozen=True, forbid_unknown_fields=True, tag="enabling"):
-    """Backups are being turned on with the key in slot `next`.
-
-    Attributes:
-        key_id: that key's, in hexadecimal.
-        how: by password (the vault has been or will be asked) or by digits (shown, not typed yet).
-        before: the registration that was active in the vault before, hexadecimal.
-        registered: the one that holds the key now; then only this device has to be put right.
-
-    """
-
-    key_id: str
-    how: How
-    before: str | None = None
-    registered: str | None = None
-
-
-class Changing(Struct, frozen=True, forbid_unknown_fields=True, tag="changing"):
-    """The same key is being registered under a new password, from one or from digits."""
-
-    before: str | None = None
-
-
-class ToDigits(Struct, frozen=True, forbid_unknown_fields=True, tag="to-digits"):
-    """The digits were shown; once they are confirmed, the vault's record is to be deleted."""
-
-    confirmed: bool = False
-
-
-class NewKey(Struct, frozen=True, forbid_unknown_fields=True, tag="new-key"):
-    """A new key is in slot `next`; the current one holds until `next` is locked and has a backup.
-
-    Attributes:
-        key_id: the new key's.
-        how: as the current one is locked.
-        confirmed: the new digits were typed back.
-        generation: of the first backup under the new key; 0 while there is none.
-        created_s: when that was made.
-        asking: the vault has been or will be asked to register it; `before` and `registered` as
-            in `Enabling`.
-
-    """
-
-    key_id: str
-    how: How
-    confirmed: bool = False
-    generation: int = 0
-    created_s: int | None = None
-    asking: bool = False
-    before: str | None = None
-    registered: str | None = None
-
-
-class Disabling(Struct, frozen=True, forbid_unknown_fields=True, tag="disabling"):
-    """Backups are being turned off; there is no way back from here.
-
-    Attributes:
-        delete_copies: whether `folders` of the storage are to be emptied.
-        folders: of the keys that this device has.
-        vault: the vault may hold a record of ours.
-        registration: that record's, as far as it is known.
-
-    """
-
-    delete_copies: bool
-    folders: tuple[str, ...]
-    vault: bool
-    registration: str | None
-
-
-Work: TypeAlias = Enabling | Changing | ToDigits | NewKey | Disabling
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):

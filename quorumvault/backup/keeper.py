@@ -21,19 +21,32 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from quorumvault.backup.device import Changing, Disabling, Enabling, NewKey, Profile, ToDigits
+from quorumvault.backup.device import Profile
 from quorumvault.backup.errors import AlreadyEnabled, DeviceStateError, KeyUnknown, NotEnabled
 from quorumvault.backup.key_store import KEY_BYTES
-from quorumvault.backup.keys import FORMAT_VERSION, Keys
+from quorumvault.backup.keys import Keys
+from quorumvault.backup.work import (
+    Changing,
+    Disabling,
+    Enabling,
+    NewKey,
+    ToDigits,
+    asks_vault,
+    folder_of,
+    is_in_vault,
+    unfinished,
+    waits_for_owner,
+)
 from quorumvault.errors import Conflict, Superseded, Tampered, VaultError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quorumvault._record import RecordStatus
-    from quorumvault.backup.device import Device, Mode, Work
+    from quorumvault.backup.device import Device
     from quorumvault.backup.key_store import KeyStore, Slot
     from quorumvault.backup.vault_door import VaultDoor
+    from quorumvault.backup.work import Mode, Work
 
 WARNING: Final[dict[Mode, str]] = {
     "off": "Backups are off: what is on this device only is lost with it.",
@@ -545,108 +558,11 @@ class Keeper:
         return changed
 
 
-# ---------------------------------------------------------------- judging
-
-
-def folder_of(key_id: str) -> str:
-    """A key's folder in the storage."""
-    return f"qv{FORMAT_VERSION}-{key_id}"
-
-
 def _left(profile: Profile, *, to: str) -> tuple[str, ...]:
     """What is to be removed from the storage once the key `to` counts instead of the current."""
     if profile.key_id in {None, to}:
         return profile.leftovers
     return (*profile.leftovers, folder_of(str(profile.key_id)))
-
-
-def asks_vault(work: Work) -> bool:
-    """Whether going on with it may need the vault."""
-    match work:
-        case Enabling():
-            return work.how == "password" and work.registered is None
-        case NewKey():
-            return work.asking and work.registered is None
-        case Disabling():
-            return work.vault
-        case Changing():
-            return True
-        case ToDigits():
-            return work.confirmed
-
-
-def is_in_vault(work: Work | None) -> bool:
-    """Whether because of it the vault may keep a key of ours."""
-    match work:
-        case Enabling() | NewKey():
-            return work.how == "password"
-        case ToDigits():
-            return work.confirmed
-        case Changing():
-            return True
-        case Disabling():
-            return work.vault
-        case None:
-            return False
-
-
-def waits_for_owner(work: Work) -> bool:
-    """Whether only the owner can go on: digits to type, a password to type, files to name."""
-    match work:
-        case Enabling():
-            return work.how == "digits"
-        case ToDigits():
-            return not work.confirmed
-        case NewKey():
-            ready = work.confirmed and work.generation > 0
-            return not (work.asking or work.registered or ready)
-        case Changing() | Disabling():
-            return False
-
-
-def flips(work: Work | None) -> bool:
-    """Whether slot `current` may hold the next key already; going on needs this device only."""
-    return (
-        isinstance(work, Enabling | NewKey) and not waits_for_owner(work) and not asks_vault(work)
-    )
-
-
-def unfinished(work: Work | None) -> str | None:
-    """What was begun, for the owner, and what happens next; None when nothing was."""
-    match work:
-        case None:
-            return None
-        case Enabling(how="password"):
-            return (
-                "turning backups on with a password was interrupted; the next call asks the vault"
-                " how far it came and finishes it"
-            )
-        case Enabling():
-            return "the 64 digits of a new key were made; backups are on once they are typed back"
-        case Changing():
-            return (
-                "setting a password was interrupted; the next call asks the vault whether the new"
-                " one counts, and finishes it; until then the old one may still count"
-            )
-        case ToDigits(confirmed=True):
-            return (
-                "the 64 digits count; the vault still keeps the key under the password, and the"
-                " next call deletes it there"
-            )
-        case ToDigits():
-            return "the 64 digits were shown; they count once they are typed back"
-        case NewKey(asking=True):
-            return (
-                "locking a new key with a password was interrupted; the next call asks the vault"
-                " how far it came and finishes it"
-            )
-        case NewKey():
-            return (
-                "a new key was made, the old one still counts; making the new key again goes on"
-                " where it was interrupted"
-            )
-        case Disabling():
-            return "turning backups off was interrupted; the next call finishes it"
 
 
 def _hex(value: bytes | None) -> str | None:

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from client import Client, Killed
 from honest_vault import problem
-from phones import MESSAGES, OTHER_PASSWORD, PASSWORD, FlowVault, World, restored, whole
+from phones import (
+    MESSAGES,
+    OTHER_PASSWORD,
+    PASSWORD,
+    FlowVault,
+    World,
+    restored,
+    whole,
+    without_waiting_for_disks,
+)
 
 import quorumvault.backup
 import quorumvault.backup.client_profile
@@ -59,7 +68,8 @@ class TwinWorld(World):
 
 
 @pytest.fixture(params=["blocking", "async"])
-def world(request, tmp_path):
+def world(request, tmp_path, monkeypatch):
+    without_waiting_for_disks(monkeypatch)
     if request.param == "blocking":
         yield World(tmp_path)
         return

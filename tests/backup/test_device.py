@@ -18,9 +18,10 @@ from phones import OTHER_PASSWORD, PASSWORD, FlowVault, World
 
 from quorumvault import errors as vault_errors
 from quorumvault.backup import AsyncBackup, Backup, FileKeyStore, MemoryKeyStore, durable, errors
-from quorumvault.backup.device import Device, NewKey, Profile
+from quorumvault.backup.device import Device, Profile
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.vault_door import VaultDoor
+from quorumvault.backup.work import NewKey
 
 KEY = bytes(range(32))
 

@@ -8,13 +8,21 @@ backup exists under it.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from client import Killed
-from phones import MESSAGES, OTHER_PASSWORD, PASSWORD, Reaper, World, restored, whole
+from phones import (
+    MESSAGES,
+    OTHER_PASSWORD,
+    PASSWORD,
+    Reaper,
+    World,
+    restored,
+    whole,
+    without_waiting_for_disks,
+)
 
 from quorumvault import errors as vault_errors
 from quorumvault.backup.client import Backup
@@ -60,9 +68,7 @@ class Lives:
 
 @pytest.fixture
 def lives(tmp_path, monkeypatch):
-    # The kills here are exceptions: what was written is there, and the disk need not be waited for.
-    for name in ("fsync", "fdatasync", "sync"):
-        monkeypatch.setattr(os, name, lambda *_: None)
+    without_waiting_for_disks(monkeypatch)
     return Lives(tmp_path, monkeypatch)
 
 
