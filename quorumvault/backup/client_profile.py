@@ -13,6 +13,7 @@ from quorumvault.backup.key_store import FileKeyStore
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.removal import forget_key
 from quorumvault.backup.storage import Storage
+from quorumvault.backup.storage_names import place
 from quorumvault.backup.vault_door import VaultDoor
 from quorumvault.backup.work import Enabling, NewKey, flips, unfinished
 
@@ -35,7 +36,7 @@ class Status:
         last_created_s: when it wrote that (Unix time); None: it did not.
         key_present: the key store holds the key; without it, recover.
         unfinished: what was interrupted and what happens next, a sentence; None: nothing was.
-        storage: the URL that the profile remembers; it may hold credentials.
+        storage: where the backups are, without credentials; None: not known yet.
 
     """
 
@@ -89,6 +90,7 @@ class ProfileClient:
 
         Raises:
             DeviceStateError: the profile or the key store can't be read.
+            StorageError: the URL can't be a storage.
 
         """
         profile = self._device.load()
@@ -102,7 +104,7 @@ class ProfileClient:
             last_created_s=profile.last_created_s,
             key_present=key is not None and Keys.of(key).key_id.hex() in rightful,
             unfinished=unfinished(profile.work),
-            storage=self._url or profile.storage,
+            storage=self._shown(profile),
         )
 
     def guesses(self) -> int | None:
@@ -167,6 +169,12 @@ class ProfileClient:
                 options = profile.storage_options if self._options is None else self._options
                 self._storage = Storage(url, options)
             return self._storage
+
+    def _shown(self, profile: Profile) -> str | None:
+        """The storage for people to read."""
+        url = self._url or profile.storage
+        options = profile.storage_options if self._options is None else self._options
+        return None if url is None else place(url, options).shown
 
     def _forget(self, folder: str) -> int:
         return forget_key(self._open(self._device.load()), folder)

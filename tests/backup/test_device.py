@@ -258,6 +258,17 @@ def test_no_secret_is_in_any_file_log_or_error(tmp_path, caplog, capfd):
         assert secret not in text
 
 
+def test_where_the_backups_are_is_told_without_credentials(tmp_path):
+    url = "webdavs://alice:canary@dav.example/phone"
+    backup = Backup(url, tmp_path / "phone", storage_options={"password": "canary"})
+    backup.make_digits()
+    for phone in (backup, Backup(None, tmp_path / "phone")):
+        told = phone.status().storage
+        assert "dav.example/phone" in told
+        assert "canary" not in told + repr(phone.status()) + repr(phone)
+    assert Backup(None, tmp_path / "another").status().storage is None
+
+
 def test_a_vault_that_is_not_given_is_asked_for_only_when_needed(tmp_path):
     world = World(tmp_path)
     phone = world.phone(vault=None)

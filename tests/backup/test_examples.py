@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from phones import MESSAGES, PASSWORD
 
+from quorumvault.backup import Backup
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples" / "backup"
 
@@ -93,9 +95,27 @@ def test_a_user_turns_backups_on_makes_them_nightly_and_gets_all_back_on_a_new_p
     assert "Backup 3: 3 files" in said
 
 
+def test_with_digits_a_new_phone_asks_the_vault_nothing(ground, served):
+    with Backup(str(ground.storage), ground.root / "lost") as backup:
+        digits = backup.make_digits()
+        backup.enable_with_digits(digits)
+        backup.create([ground.data])
+    whole = digits.replace("\n", " ")
+    account = ("alice", ground.storage, ground.profile, ground.root / "back", "digits")
+    code, said = ground.run("new_phone", *account, typed=(whole[:-1], whole))
+    assert code == 0, said
+    assert "group 16, digit 4 is missing" in said
+    assert "2 files are back" in said
+    assert served.tokens == []
+    assert served.vault.calls == []
+
+
 def test_what_goes_wrong_is_told_in_one_sentence(ground):
     account = ("alice", ground.storage, ground.profile)
     assert ground.run("nightly", ground.profile, ground.data) == (0, "")  # not turned on
-    code, said = ground.run("new_phone", *account, ground.root / "back", typed=("0" * 64,))
+    code, said = ground.run("new_phone", *account, ground.root / "back", typed=("x",))
+    assert (code, "keeps no key" in said) == (6, True)
+    there = (*account, ground.root / "back", "digits")
+    code, said = ground.run("new_phone", *there, typed=("0" * 64,))
     assert (code, said.count("\n")) == (1, 1)
     assert "holds no backup" in said

@@ -1,6 +1,6 @@
 """A new phone: the key by password from the vault, or by its 64 digits; then everything comes back.
 
-QUORUMVAULT_CONNECTION=connection.json python new_phone.py ACCOUNT STORAGE PROFILE TARGET
+QUORUMVAULT_CONNECTION=vault.json python new_phone.py ACCOUNT STORAGE PROFILE TARGET [digits]
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ def typed(question: str) -> str:
     return getpass(question) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
-def by_password(backup: Backup, guesses: int) -> bool:
+def by_password(backup: Backup) -> bool:
     """Ask until it is right or nothing is left to guess."""
+    guesses = backup.guesses()  # free
+    if not guesses:
+        print("The vault keeps no key that can be had: is the account right? Were it digits?")
+        return False
     while True:
         if guesses <= THINK and typed(f"{guesses} guesses left. Sure? ") != "yes":
             return False
@@ -54,7 +58,7 @@ def by_password(backup: Backup, guesses: int) -> bool:
 
 
 def by_digits(backup: Backup) -> bool:
-    """Ask until a key of this storage was typed; mistakes are told by their place."""
+    """Ask until a key of this storage was typed; the vault is not asked for anything."""
     while digits := typed("The 64 digits: "):
         try:
             backup.recover_with_digits(digits)
@@ -67,15 +71,14 @@ def by_digits(backup: Backup) -> bool:
 
 def main() -> int:
     """Recover the key, restore all."""
-    account, storage, profile, target = sys.argv[1:]
+    account, storage, profile, target, *how = sys.argv[1:]
     connection = os.environ["QUORUMVAULT_CONNECTION"]
 
     def open_vault(state_file: Path) -> Vault:
         return Vault.from_connection(connection, account, state_file=state_file)
 
     with Backup(storage, Path(profile), vault=open_vault) as backup:
-        guesses = backup.guesses()  # free
-        known = by_digits(backup) if guesses is None else by_password(backup, guesses)
+        known = by_digits(backup) if how == ["digits"] else by_password(backup)
         if not known:
             return 6
         newest = backup.list()[0]

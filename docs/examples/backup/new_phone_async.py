@@ -1,6 +1,6 @@
 """A new phone: the key by password from the vault, or by its 64 digits; then everything comes back.
 
-QUORUMVAULT_CONNECTION=connection.json python new_phone_async.py ACCOUNT STORAGE PROFILE TARGET
+QUORUMVAULT_CONNECTION=vault.json python new_phone_async.py ACCOUNT STORAGE PROFILE TARGET [digits]
 """
 
 from __future__ import annotations
@@ -36,8 +36,12 @@ async def typed(question: str) -> str:
     return await asyncio.to_thread(ask, question)
 
 
-async def by_password(backup: AsyncBackup, guesses: int) -> bool:
+async def by_password(backup: AsyncBackup) -> bool:
     """Ask until it is right or nothing is left to guess."""
+    guesses = await backup.guesses()  # free
+    if not guesses:
+        print("The vault keeps no key that can be had: is the account right? Were it digits?")
+        return False
     while True:
         if guesses <= THINK and await typed(f"{guesses} guesses left. Sure? ") != "yes":
             return False
@@ -60,7 +64,7 @@ async def by_password(backup: AsyncBackup, guesses: int) -> bool:
 
 
 async def by_digits(backup: AsyncBackup) -> bool:
-    """Ask until a key of this storage was typed; mistakes are told by their place."""
+    """Ask until a key of this storage was typed; the vault is not asked for anything."""
     while digits := await typed("The 64 digits: "):
         try:
             await backup.recover_with_digits(digits)
@@ -73,15 +77,14 @@ async def by_digits(backup: AsyncBackup) -> bool:
 
 async def main() -> int:
     """Recover the key, restore all."""
-    account, storage, profile, target = sys.argv[1:]
+    account, storage, profile, target, *how = sys.argv[1:]
     connection = os.environ["QUORUMVAULT_CONNECTION"]
 
     def open_vault(state_file: Path) -> Vault:
         return Vault.from_connection(connection, account, state_file=state_file)
 
     async with AsyncBackup(storage, Path(profile), vault=open_vault) as backup:
-        guesses = await backup.guesses()  # free
-        known = await (by_digits(backup) if guesses is None else by_password(backup, guesses))
+        known = await (by_digits(backup) if how == ["digits"] else by_password(backup))
         if not known:
             return 6
         newest = (await backup.list())[0]
