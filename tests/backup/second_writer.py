@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 PARTS = 1024
 
 
-def seal_stream(key: bytes, aad: bytes, plain: bytes) -> bytes:
+def seal_stream(key: bytes, aad: bytes, plain: bytes, cut: list[bytes] | None = None) -> bytes:
+    """Sealed, cut as the page says; tests may cut otherwise."""
+    cut = reader.pieces(plain, 1_048_520, 1_048_560) if cut is None else cut
     salt, prefix = os.urandom(32), os.urandom(7)
     inner = reader.segment_key(key, salt, aad)
-    cut = reader.pieces(plain, 1_048_520, 1_048_560)
     sealed = (
         bindings.crypto_aead_aes256gcm_encrypt(
             piece, None, reader.nonce(prefix, number, len(cut)), inner
