@@ -14,6 +14,7 @@ import second_reader as second
 import second_writer as writer
 
 from quorumvault.backup.catalog import find
+from quorumvault.backup.create import create
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.objects import CONTENT_BYTES
 from quorumvault.backup.restore import restore
@@ -58,21 +59,26 @@ def test_the_second_reader_names_and_measures_the_chunks_of_the_page(
 def test_the_second_reader_reads_the_manifest_of_the_page() -> None:
     vector = VECTORS["manifest"]
     backup_id = bytes.fromhex(vector["backup_id"])
-    listing = second.open_manifest(
-        second.Keys(KEY), vector["generation"], backup_id, bytes.fromhex(vector["object"])
-    )
-    sizes = sorted(entry.size for entry in listing.entries if entry.size is not None)
-    assert sizes[0] == 0, "an empty file"
-    assert sizes[-1] > CONTENT_BYTES, "a file in two chunks"
-    assert any(name == b"\xff" or _no_utf8(name) for e in listing.entries for name in e.path)
+    sealed = bytes.fromhex(vector["object"])
+    listing = second.open_manifest(second.Keys(KEY), vector["generation"], backup_id, sealed)
+    assert [(entry.path, entry.size) for entry in listing.entries] == [
+        ((b"messages.db",), CONTENT_BYTES + 1),
+        ((b"photos",), None),
+        ((b"photos\xff", "café.jpg".encode()), 499),
+        ((b"photos\xff", b"empty"), 0),
+        ((b"photos\xff", b"not-utf8-\xff"), 500),
+    ]
+    assert [length for _, length in listing.chunks] == [CONTENT_BYTES, 1000]
 
 
-def _no_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return True
-    return False
+def test_the_second_writer_packs_the_frames_of_the_page_into_the_same_bytes() -> None:
+    packed = [bytes.fromhex(frame) for frame in VECTORS["manifest"]["frames"]]
+    assert [writer.pack(second.Unpacker(frame).value()) for frame in packed] == packed
+
+
+@pytest.mark.parametrize(("length", "padded"), VECTORS["padme"])
+def test_the_second_reader_pads_as_the_page_does(length: int, padded: int) -> None:
+    assert second.padded(length) == max(4096, padded)
 
 
 # ------------------------------------------------------------------ both ways
@@ -121,6 +127,28 @@ def seen(top: Path) -> Seen:
         path: (data, about.st_mtime_ns if data is not None else 0, about.st_mode)
         for path, about, data in writer.walk(top)
     }
+
+
+def test_the_second_reader_restores_what_create_made(phone: Path, tmp_path: Path) -> None:
+    with Storage(str(tmp_path / "storage")) as storage:
+        create(storage, Keys.of(KEY), [phone])
+    second.restore(tmp_path / "storage", KEY, tmp_path / "target")
+    assert seen(tmp_path / "target" / phone.name) == seen(phone)
+    assert [entry.name for entry in (tmp_path / "target").iterdir()] == [phone.name]
+
+
+def test_create_and_the_second_writer_take_turns_in_one_storage(
+    phone: Path, tmp_path: Path
+) -> None:
+    """Each counts on from the other, and removes what the other no longer needs."""
+    with Storage(str(tmp_path)) as storage:
+        for generation in (1, 3):
+            assert writer.write(tmp_path, KEY, phone, piece=65_536) == generation
+            assert verify(storage, Keys.of(KEY)).strangers == 0
+            assert create(storage, Keys.of(KEY), [phone]).generation == generation + 1
+            assert verify(storage, Keys.of(KEY)).strangers == 0
+            assert [one for one, _ in second.find(tmp_path, second.Keys(KEY))] == [generation + 1]
+            list(second.contents(tmp_path, KEY))
 
 
 @pytest.mark.parametrize("piece", [CONTENT_BYTES, 65_536, 5_000])
