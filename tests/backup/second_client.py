@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import second_bytes as qv
-from nacl.secret import SecretBox
 from second_bytes import NotOpened, from_text, to_text
+from second_state import Json, State, shaped
 from second_wire import (
     ABOUT_THE_RECORD,
     Charges,
@@ -30,8 +30,18 @@ if TYPE_CHECKING:
 
     from second_wire import Node
 
-Json = dict[str, Any]
+Fields = dict[str, type]
 WITNESS_S = 2.0
+
+STARTED: Fields = {"record_id": str, "registration_id": str, "response": str}
+STARTED |= {"era": int, "verified": bool}
+STORED: Fields = {"state": str, "registration_id": str}
+LOOK: Fields = {"state": str, "era": int, "limit": int}
+ATTEMPTED: Fields = dict.fromkeys(("record_id", "attempt_id", "registration_id"), str)
+ATTEMPTED |= {"ke2": str, "proof_box": str, "era": int, "guesses_remaining": int}
+ATTEMPTED |= {"replayed": bool, "verified": bool}
+PROVEN: Fields = {"wrapped_key": str, "registration_id": str}
+DELETED: Fields = {"state": str}
 
 
 class WrongPassword(Failed):
@@ -58,17 +68,14 @@ class SecondClient:
         state: Path,
         keys: dict[str, bytes],
     ) -> None:
-        self._file, self.keys = state, keys
-        self._box = SecretBox(keys.setdefault("state", os.urandom(32)))
-        self.state: Json = {"nodes": {}}
-        if state.exists():
-            self.state = json.loads(self._box.decrypt(state.read_bytes()))
-        self.wire = Wire(urls, ca_file, token, self._pinned, self.state["nodes"])
+        self.keys = keys
+        self.state = State(state, keys.setdefault("state", os.urandom(32)))
+        self.wire = Wire(urls, ca_file, token, self.state.get, self.state["nodes"])
 
     # ---- what the app calls
 
     def status(self) -> Json:
-        return self._ask("GET", "/v1/record")[0]
+        return self._ask(LOOK, "GET", "/v1/record")[0]
 
     def register(self, password: str, backup_key: bytes) -> None:
         """A first key, a new password for the same key, or a new key."""
@@ -101,7 +108,7 @@ class SecondClient:
             "wrapped_key": to_text(sealed.wrapped_key),
         }
         signature = qv.activation_signature(seed, self.state["cluster_id"], registration)
-        self._save(
+        self.state.save(
             registration={
                 "id": answer["registration_id"],
                 "content": to_text(sealed.content),
@@ -118,27 +125,27 @@ class SecondClient:
         ours = self.state["registration"]
         path = f"/v1/registrations/{ours['id']}"
         try:
-            told = self._ask("PUT", path, ours["put"])[0]
+            told = self._ask(STORED, "PUT", path, ours["put"])[0]
             if told["state"] != "active":
                 if self._confirmed(ours, pending=True) < 2:
                     raise Unavailable("fewer than two data centers tell what they keep")
-                told = self._ask("POST", f"{path}/activation", ours["activation"])[0]
+                told = self._ask(STORED, "POST", f"{path}/activation", ours["activation"])[0]
             if (told["state"], told["registration_id"]) != ("active", ours["id"]):
                 raise Tampered("the activation's answer is about something else")
             sure = self._confirmed(ours, pending=False)
         except Superseded:
-            self._save(registration=None)
+            self.state.save(registration=None)
             raise
         except Refused as refusal:
             if refusal.code in ABOUT_THE_RECORD:
-                self._save(registration=None)
+                self.state.save(registration=None)
             raise
         certain = sure == 3 and ours["verified"]
         unconfirmed = None if certain else ours["seats"]
-        self._save(registration=None, own=ours["id"], unconfirmed=unconfirmed)
+        self.state.save(registration=None, own=ours["id"], unconfirmed=unconfirmed)
 
     def drop_registration(self) -> None:
-        self._save(registration=None)
+        self.state.save(registration=None)
 
     def recover(self, password: str) -> bytes:
         """The backup key, also in the key store; one typed password is one guess at most."""
@@ -150,7 +157,7 @@ class SecondClient:
             blind = qv.random_scalar()
             ke1, secret = qv.make_ke1(typed, blind, os.urandom(32), os.urandom(32))
             attempt = {"ke1": to_text(ke1), "blind": blind.hex(), "secret": secret.hex()}
-            self._save(attempt=attempt | {"charged": "no"})
+            self.state.save(attempt=attempt | {"charged": "no"})
         if "proof" not in self.state["attempt"]:
             opened = self._guess(typed)
         else:
@@ -158,77 +165,45 @@ class SecondClient:
         return self._prove(opened)
 
     def delete(self) -> None:
-        """Look, then delete that era; a stale one that is empty now was ours, its answer lost."""
-        era = self.status()["era"]
-        try:
-            self._ask("DELETE", f"/v1/record?era={era}")
-        except Refused as refusal:
-            if refusal.code != "stale" or self.status()["state"] != "none":
-                raise
-        self._save(own=None, unconfirmed=None, registration=None, attempt=None)
-
-    # ---- the state
-
-    def _save(self, **changes: Any) -> None:
-        self.state |= changes
-        self.state = {name: value for name, value in self.state.items() if value is not None}
-        fresh = self._file.with_suffix(".new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(self._box.encrypt(json.dumps(self.state).encode()))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(self._file)
-
-    def _pinned(self, name: str) -> object:
-        return self.state.get(name)
-
-    def _pin(self, **values: str) -> None:
-        for name, value in values.items():
-            if self.state.get(name, value) != value:
-                raise Tampered(f"{name} is not the pinned one")
-        self._save(**values)
-
-    def _receipt(self, answer: Json, newest: Json | None) -> None:
-        receipt = answer.get("receipt")
-        if receipt is None:
-            return
-        if receipt["cluster_id"] != self.state["cluster_id"]:
-            raise Tampered("a receipt of another vault")
-        if newest:
-            if receipt["shard"] != newest["shard"]:
-                raise Tampered("a receipt of another shard")
-            if any(receipt[n] < newest[n] for n in ("restore_epoch", "index", "version")):
-                raise Tampered("the vault has gone back in time")
-        kept = self.state.get("receipt")
-        if kept is None or _age(receipt) > _age(kept):
-            self._save(receipt=receipt)
+        """Look, then delete that era; it may be repeated."""
+        self._ask(DELETED, "DELETE", f"/v1/record?era={self.status()['era']}")
+        self.state.save(own=None, unconfirmed=None, registration=None, attempt=None)
 
     # ---- asking
 
-    def _met(self, answer: Json, node: Node, newest: Json | None) -> Json:
-        self.state.setdefault("cluster_id", node.cluster_id)
-        self._receipt(answer, newest)
+    def _met(self, answer: Json, node: Node, newest: Json | None, fields: Fields) -> Json:
+        shaped(answer, fields | {"receipt": dict} if "response" not in fields else fields)
+        if "receipt" in answer:
+            if answer["receipt"].get("cluster_id") != node.cluster_id:
+                raise Tampered("a receipt of another vault")
+            self.state.check_receipt(answer["receipt"], newest)
         return answer
 
     def _ask(
-        self, method: str, path: str, body: str | None = None, **how: Any
+        self, fields: Fields, method: str, path: str, body: str | None = None, **how: Any
     ) -> tuple[Json, Node]:
         newest = self.state.get("receipt")
         answer, node = self.wire.ask(method, path, _bytes(body), **how)
-        return self._met(answer, node, newest), node
+        return self._met(answer, node, newest, fields), node
 
     def _ask_three(
-        self, method: str, path: str, body: str | None = None, *, need: int
+        self,
+        fields: Fields,
+        method: str,
+        path: str,
+        body: str | None = None,
+        *,
+        rounds: int | None = None,
     ) -> list[tuple[Json, Node]]:
         newest = self.state.get("receipt")
-        answers = self.wire.ask_three(method, path, _bytes(body), need=need)
-        return [(self._met(answer, node, newest), node) for answer, node in answers]
+        answers = self.wire.ask_three(method, path, _bytes(body), rounds=rounds)
+        return [(self._met(answer, node, newest, fields), node) for answer, node in answers]
 
     # ---- registration
 
     def _start(self, start: Json, request: bytes, proof_key: bytes) -> tuple[Json, list[int], bool]:
         for _ in range(2):
-            told = self._ask_three("POST", "/v1/registrations", json.dumps(start), need=3)
+            told = self._ask_three(STARTED, "POST", "/v1/registrations", json.dumps(start))
             for answer, node in told:
                 self._check_start(answer, node, request, proof_key)
             facts = {(answer["record_id"], answer["response"]) for answer, _ in told}
@@ -236,7 +211,7 @@ class SecondClient:
                 raise Tampered("three data centers give different answers")
             if len({answer["era"] for answer, _ in told}) == 1:
                 first, node = told[0]
-                self._pin(
+                self.state.pin(
                     cluster_id=node.cluster_id,
                     opaque_public_key=node.vault["opaque_public_key"],
                     record_id=first["record_id"],
@@ -256,13 +231,12 @@ class SecondClient:
                 raise Tampered("the response has another OPAQUE key")
         except NotOpened as error:
             raise Tampered(f"the registration's answer: {error}") from error
-        if self.state.get("record_id", answer["record_id"]) != answer["record_id"]:
-            raise Tampered("record_id is not the pinned one")
+        self.state.check_pin("record_id", answer["record_id"])
 
     def _confirmed(self, ours: Json, *, pending: bool) -> int:
         """How many data centers keep what we sent, byte for byte."""
         confirmed = 0
-        for look, _ in self._ask_three("GET", "/v1/record", need=2):
+        for look, _ in self._ask_three(LOOK, "GET", "/v1/record", rounds=3):
             shown = look
             if pending and look.get("registration_id") != ours["id"]:
                 shown = look.get("pending") or {}
@@ -281,28 +255,28 @@ class SecondClient:
         body = {"ke1": attempt["ke1"]} | ({"verify": True} if verify else {})
         try:
             answer, node = self._ask(
-                "POST", "/v1/attempts", json.dumps(body), charges=charges, **how
+                ATTEMPTED, "POST", "/v1/attempts", json.dumps(body), charges=charges, **how
             )
         except (Unavailable, Refused) as error:
             final = isinstance(error, Refused) and error.code in ABOUT_THE_RECORD
             gone = final or charges.worst == "no"
-            self._save(attempt=None if gone else attempt | {"charged": charges.worst})
+            self.state.save(attempt=None if gone else attempt | {"charged": charges.worst})
             raise
-        self._save(attempt=attempt | {"charged": charges.worst})
+        self.state.save(attempt=attempt | {"charged": charges.worst})
         try:
             right = qv.attempt_id(from_text(answer["record_id"], 32), _ke1(attempt))
             if from_text(answer["attempt_id"], 32) != right:
                 raise Tampered("attempt_id is not that of this KE1")
-            from_text(answer["registration_id"], 32)
+            for name, length in (("registration_id", 32), ("ke2", 320), ("proof_box", 61)):
+                from_text(answer[name], length)
         except NotOpened as error:
             raise Tampered(f"the attempt's answer: {error}") from error
-        if self.state.get("record_id", answer["record_id"]) != answer["record_id"]:
-            raise Tampered("record_id is not the pinned one")
+        self.state.check_pin("record_id", answer["record_id"])
         return answer, node
 
     def _guess(self, typed: bytes) -> qv.Opened:
         """One KE1, opened and signed for; the attempt in the state has the proof afterwards."""
-        doubted = self.state.get("unconfirmed", [])
+        doubted = self.state.get("unconfirmed") or []
         fresh = [node for node in range(1, 6) if node not in doubted] if doubted else []
         charges = Charges(self.state["attempt"]["charged"])
         answer, node = self._attempt(verify=bool(doubted), charges=charges, first=fresh)
@@ -310,13 +284,13 @@ class SecondClient:
             opened = _open(typed, self.state["attempt"], answer["ke2"])
         except NotOpened:
             if len(self.wire.urls) == 1:
-                self._save(attempt=None)
+                self.state.save(attempt=None)
                 raise WrongPassword(answer["guesses_remaining"], certain=False) from None
             answer, node = self._attempt(verify=True, charges=charges, without=[node.seat])
             try:
                 opened = _open(typed, self.state["attempt"], answer["ke2"])
             except NotOpened:
-                self._save(attempt=None)
+                self.state.save(attempt=None)
                 raise WrongPassword(
                     answer["guesses_remaining"], certain=answer["verified"]
                 ) from None
@@ -329,7 +303,7 @@ class SecondClient:
         except NotOpened as error:
             raise Tampered(str(error)) from error
         self._compare(answer, self._witness([node.seat]))
-        self._pin(
+        self.state.pin(
             cluster_id=node.cluster_id,
             opaque_public_key=node.vault["opaque_public_key"],
             record_id=answer["record_id"],
@@ -345,12 +319,14 @@ class SecondClient:
             "signature": to_text(signature),
         }
         signed = {name: answer[name] for name in kept} | {"proof": json.dumps(proof)}
-        self._save(attempt=self.state["attempt"] | signed | {"seat": node.seat})
+        self.state.save(attempt=self.state["attempt"] | signed | {"seat": node.seat})
         return opened
 
     def _witness(self, without: list[int]) -> Json | None:
         try:
-            return self._ask("GET", "/v1/record", without=without, rounds=1, within_s=WITNESS_S)[0]
+            return self._ask(
+                LOOK, "GET", "/v1/record", without=without, rounds=1, within_s=WITNESS_S
+            )[0]
         except (Unavailable, Refused):
             return None
 
@@ -358,7 +334,7 @@ class SecondClient:
         if witness is None:
             return
         if witness["era"] > answer["era"]:
-            self._save(attempt=None)
+            self.state.save(attempt=None)
             raise Superseded("the record changed meanwhile; type the password again")
         same = witness.get("registration_id") == answer["registration_id"]
         if witness["era"] < answer["era"] or not same:
@@ -368,10 +344,10 @@ class SecondClient:
         attempt = self.state["attempt"]
         path = f"/v1/attempts/{attempt['attempt_id']}/proof"
         try:
-            answer = self._ask("POST", path, attempt["proof"])[0]
+            answer = self._ask(PROVEN, "POST", path, attempt["proof"])[0]
         except Refused as refusal:
             if refusal.code in ABOUT_THE_RECORD:
-                self._save(attempt=None)
+                self.state.save(attempt=None)
             raise
         if answer["registration_id"] != attempt["registration_id"]:
             raise Tampered("the proof's answer is about another registration")
@@ -384,7 +360,7 @@ class SecondClient:
         self.keys["backup"] = key
         doubted = self.state.get("unconfirmed")
         settled = doubted is None or attempt["seat"] not in doubted
-        self._save(attempt=None, unconfirmed=None if settled else doubted)
+        self.state.save(attempt=None, unconfirmed=None if settled else doubted)
         return key
 
 
@@ -409,7 +385,3 @@ def _ke1(attempt: Json) -> bytes:
 def _open(typed: bytes, attempt: Json, ke2: object) -> qv.Opened:
     blind, secret = bytes.fromhex(attempt["blind"]), bytes.fromhex(attempt["secret"])
     return qv.open_ke2(typed, blind, secret, _ke1(attempt), from_text(ke2, 320))
-
-
-def _age(receipt: Json) -> tuple[int, int]:
-    return receipt["restore_epoch"], receipt["index"]

@@ -1,7 +1,7 @@
 """A reader of the container of docs/format.md, written from that page alone; of a plain folder.
 
 It refuses whatever the page does not allow and holds all in memory: simple, not fast. Its AES-GCM
-is libsodium's and its msgpack is its own.
+is libsodium's, its msgpack is its own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import re
 import shutil
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nacl import bindings
 from nacl.exceptions import CryptoError
+from second_msgpack import Unpacker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,7 +154,7 @@ def object_size(content: int) -> int:
 
 def open_object(data: bytes, kind: int, key: bytes, aad: bytes) -> bytes:
     need(data[:3] == PREFIX[:3] and len(data) > 5, "no object of the format")
-    if data[3] > PREFIX[3]:
+    if data[3] > PREFIX[3] and kind == MANIFEST:
         raise Later(f"an object of version {data[3]}")
     need(data[3:5] == bytes([1, kind]), "another version or kind")
     return open_stream(key, aad, data[5:])
@@ -166,52 +167,6 @@ def open_chunk(keys: Keys, chunk_id: bytes, length: int, data: bytes) -> bytes:
     content = unpad(plain, 4 + length)[4:]
     need(hmac.compare_digest(keys.chunk_id(content), chunk_id), "a chunk's name is another's")
     return content
-
-
-# ---- msgpack: integers, str, bin, arrays, nothing else
-
-_INTEGERS = dict(zip(range(0xCC, 0xD4), "BHIQbhiq", strict=True))
-_LENGTHS = dict(zip((0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD), "BHIBHIHI", strict=True))
-
-
-class Unpacker:
-    """One msgpack value; struct.error where it ends too early."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def take(self, length: int) -> bytes:
-        need(self.at + length <= len(self.data), "msgpack ends too early")
-        self.at += length
-        return self.data[self.at - length : self.at]
-
-    def number(self, form: str) -> int:
-        return int(struct.unpack(f">{form}", self.take(struct.calcsize(form)))[0])
-
-    def value(self) -> Any:
-        byte = self.take(1)[0]
-        if byte < 0x80 or byte >= 0xE0:
-            return byte if byte < 0x80 else byte - 256
-        if byte in _INTEGERS:
-            return self.number(_INTEGERS[byte])
-        if 0x90 <= byte <= 0x9F:
-            return [self.value() for _ in range(byte & 15)]
-        if 0xA0 <= byte <= 0xBF:
-            return self.text(byte & 31)
-        need(byte in _LENGTHS, f"msgpack of a type {byte:02x} that the format does not have")
-        length = self.number(_LENGTHS[byte])
-        if byte in (0xC4, 0xC5, 0xC6):
-            return self.take(length)
-        if byte in (0xD9, 0xDA, 0xDB):
-            return self.text(length)
-        need(length <= len(self.data), "an array longer than its frame")
-        return [self.value() for _ in range(length)]
-
-    def text(self, length: int) -> str:
-        try:
-            return self.take(length).decode()
-        except UnicodeDecodeError as error:
-            raise Refused("text that is no UTF-8") from error
 
 
 # ---- manifests
@@ -350,7 +305,11 @@ def open_manifest(keys: Keys, generation: int, backup_id: bytes, data: bytes) ->
         (length,) = struct.unpack_from(">I", plain, at)
         need(1 <= length <= 65_536, "a frame of an impossible length")
         unpacker = Unpacker(plain[at + 4 : at + 4 + length])
-        checker.frame(unpacker.value())
+        try:
+            fields = unpacker.value()
+        except (ValueError, RecursionError) as error:
+            raise Refused(f"a frame that is no msgpack of the format: {error}") from error
+        checker.frame(fields)
         need(unpacker.at == length, "a frame holds more than one value, or less")
         at += 4 + length
     unpad(plain, at)
@@ -374,7 +333,10 @@ def find(storage: Path, keys: Keys) -> list[tuple[int, bytes]]:
     versions = [re.fullmatch(r"qv([1-9][0-9]*)-[0-9a-f]{32}", name) for name in names]
     if any(match and int(match[1]) > 1 for match in versions):
         raise Later("the storage has backups of a later version")
-    if any(match and match[0] != keys.folder for match in versions):
+    if any(
+        match and match[0] != keys.folder and any((storage / match[0] / "manifests").glob("*-*"))
+        for match in versions
+    ):
         raise OtherKey("the storage has backups of other keys")
     raise NoBackup("the storage has no backup")
 
@@ -428,5 +390,5 @@ def restore(storage: Path, backup_key: bytes, target: Path) -> None:
 
 
 def _dress(place: bytes, entry: Entry) -> None:
-    os.chmod(place, entry.mode)  # noqa: PTH101
+    os.chmod(place, entry.mode & 0o777)  # noqa: PTH101
     os.utime(place, ns=(entry.mtime_ns, entry.mtime_ns))

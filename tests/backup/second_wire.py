@@ -255,9 +255,12 @@ class Wire:
             pause = min(2 * pause, LONGEST_WAIT_S)
 
     def ask_three(
-        self, method: str, path: str, body: bytes | None = None, *, need: int
+        self, method: str, path: str, body: bytes | None = None, *, rounds: int | None
     ) -> list[tuple[dict[str, Any], Node]]:
-        """Answers of three data centers, of `need` at least; another replaces who is silent."""
+        """Answers of three data centers; another replaces who is silent.
+
+        With `rounds` of fewer, when so many rounds brought no more.
+        """
         answers: dict[int, tuple[dict[str, Any], Node]] = {}
         until, pause = time.monotonic() + WHOLE_S, FIRST_WAIT_S
         while True:
@@ -270,10 +273,11 @@ class Wire:
                         answers[node.seat] = (self.one(url, method, path, body), node)
                 except (NoAnswer, NotThisNode):
                     continue
-            if len(answers) >= need:
+            rounds = None if rounds is None else rounds - 1
+            if len(answers) == 3 or rounds == 0:
                 break
             if time.monotonic() + pause > until:
-                raise Unavailable(f"{len(answers)} data centers answer, {need} are needed")
+                raise Unavailable(f"{len(answers)} data centers answer, three are needed")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_WAIT_S)
         asked = [node for _, node in answers.values()]
@@ -291,4 +295,4 @@ def _believed(code: str, path: str, refusals: list[tuple[int, Refused]]) -> bool
 
 
 def _gravity(code: str) -> int:
-    return ABOUT_THE_RECORD.index(code) if code in ABOUT_THE_RECORD else len(ABOUT_THE_RECORD)
+    return ABOUT_THE_RECORD.index(code) if code in ABOUT_THE_RECORD else -1

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import second_reader as reader
 from nacl import bindings
-from second_reader import CHUNK, CONTENT_BYTES, MANIFEST, PREFIX, Keys, NoBackup, Path_, need
+from second_msgpack import pack
+from second_reader import (
+    CHUNK,
+    CONTENT_BYTES,
+    MANIFEST,
+    PREFIX,
+    Keys,
+    NoBackup,
+    OtherKey,
+    Path_,
+    Refused,
+    need,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,43 +57,6 @@ def seal_chunk(keys: Keys, content: bytes) -> bytes:
     plain = pad(struct.pack(">I", len(content)) + content)
     aad = keys.chunk_aad(keys.chunk_id(content))
     return PREFIX + bytes([CHUNK]) + seal_stream(keys.chunk, aad, plain)
-
-
-# ---- msgpack, the shortest form of everything
-
-
-def pack(value: Any) -> bytes:
-    if isinstance(value, int):
-        return _integer(value)
-    if isinstance(value, str):
-        data = value.encode()
-        if len(data) < 32:
-            return bytes([0xA0 | len(data)]) + data
-        return _counted((0xD9, 0xDA, 0xDB), len(data)) + data
-    if isinstance(value, bytes):
-        return _counted((0xC4, 0xC5, 0xC6), len(value)) + value
-    long = len(value) > 15
-    head = struct.pack(">BH", 0xDC, len(value)) if long else bytes([0x90 | len(value)])
-    return head + b"".join(pack(item) for item in value)
-
-
-def _integer(value: int) -> bytes:
-    if -32 <= value < 128:
-        return struct.pack(">b", value)
-    forms = "BHIQ" if value >= 0 else "bhiq"
-    for number, form in enumerate(forms):
-        bits = 8 * struct.calcsize(form)
-        low, high = (0, 2**bits) if value >= 0 else (-(2 ** (bits - 1)), 0)
-        if low <= value < high:
-            return bytes([(0xCC if value >= 0 else 0xD0) + number]) + struct.pack(f">{form}", value)
-    raise OverflowError(value)
-
-
-def _counted(types: tuple[int, int, int], length: int) -> bytes:
-    for kind, form in zip(types, "BHI", strict=True):
-        if length < 2 ** (8 * struct.calcsize(form)):
-            return struct.pack(f">B{form}", kind, length)
-    raise OverflowError(length)
 
 
 # ---- manifests
@@ -177,22 +152,25 @@ def write(
 ) -> int:
     """Writes a backup of what is in `top` and removes what is older; its generation."""
     keys = Keys(backup_key)
-    generation = max(remembered, _newest(storage, keys)) + 1
+    seen = _seen(storage, keys)
+    generation = max((one for one, _ in seen if one < 2**62), default=0) + 1
+    need(generation > remembered, "the storage went back in time")
     backup_id = os.urandom(16)
     listed, contents = frames(
         keys, top, piece, (generation, backup_id, 1_700_000_000, "a second writer")
     )
     for content in contents:
         place = storage / keys.chunk_name(keys.chunk_id(content))
-        if not place.exists():
+        if not _opens(keys, place, content):
             _put(place, seal_chunk(keys, content))
-            data = place.read_bytes()
-            need(reader.open_chunk(keys, keys.chunk_id(content), len(content), data), "read back")
+            need(_opens(keys, place, content), "what was written reads back otherwise")
     place = storage / keys.manifest_name(generation, backup_id)
     _put(place, seal_manifest(keys, generation, backup_id, pad(framed(listed))))
     reader.open_manifest(keys, generation, backup_id, place.read_bytes())
-    need(reader.find(storage, keys)[0] == (generation, backup_id), "another device writes")
-    for older in reader.find(storage, keys)[1:]:
+    if set(_seen(storage, keys)) != {*seen, (generation, backup_id)}:
+        place.unlink()
+        raise Refused("another device writes with this key")
+    for older in seen:
         (storage / keys.manifest_name(*older)).unlink()
     named = {keys.chunk_id(content).hex() for content in contents}
     for old in list((storage / keys.folder / "chunks").glob("??/*")):
@@ -201,11 +179,22 @@ def write(
     return generation
 
 
-def _newest(storage: Path, keys: Keys) -> int:
+def _seen(storage: Path, keys: Keys) -> list[tuple[int, bytes]]:
     try:
-        return reader.find(storage, keys)[0][0]
-    except (NoBackup, reader.OtherKey):
-        return 0
+        return reader.find(storage, keys)
+    except (NoBackup, OtherKey):
+        return []
+
+
+def _opens(keys: Keys, place: Path, content: bytes) -> bool:
+    """Whether the chunk is there and whole; one that is not is written again."""
+    if not place.exists():
+        return False
+    try:
+        reader.open_chunk(keys, keys.chunk_id(content), len(content), place.read_bytes())
+    except Refused:
+        return False
+    return True
 
 
 def _put(place: Path, data: bytes) -> None:

@@ -281,7 +281,7 @@ def test_nothing_that_must_not_be_kept_is_in_the_state(phone: Phone) -> None:
     ):
         with suppress(Killed):
             run()
-        text = str(phone.client().state)
+        text = str(phone.client().state.values)
         kept = phone.state.read_bytes()
         for secret in (KEY.hex(), second_bytes.to_text(KEY), PASSWORD, "a token"):
             assert secret not in text
@@ -352,6 +352,21 @@ def test_a_ke2_that_one_node_changed_is_asked_for_elsewhere(registered: Phone) -
     registered.served.vault.interfere = once("attempt", flipped("ke2"))
     assert registered.client().recover(PASSWORD) == KEY
     assert guesses(registered.served.vault) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "field"),
+    [
+        ("attempt", "era"),
+        ("attempt", "receipt"),
+        ("attempt", "guesses_remaining"),
+        ("proof", "wrapped_key"),
+    ],
+)
+def test_an_answer_that_lacks_a_field_is_none(where: str, field: str, registered: Phone) -> None:
+    registered.served.vault.interfere = once(where, lambda reply: reply.but(**{field: None}))
+    with pytest.raises(Tampered):
+        registered.client().recover(PASSWORD)
 
 
 @pytest.mark.parametrize("era", [-1, 1])
