@@ -129,15 +129,16 @@ def old_password(source: str | None) -> str:
 
 
 def think_first(remaining: int, *, can_ask: bool, yes: bool) -> None:
-    """Before one of the last guesses: tell what is at stake, and have it confirmed.
+    """Tell how many guesses remain; with few left also what is at stake, and have it confirmed.
 
     Raises:
         Failure: nobody said yes.
 
     """
-    if remaining > FEW_GUESSES:
-        return
     guesses = "1 guess remains" if remaining == 1 else f"{remaining} guesses remain"
+    if remaining > FEW_GUESSES:
+        talk.print(f"{guesses}.")
+        return
     stake = f"{guesses}; at 0 the key is destroyed for ever, and the backup with it"
     if yes:
         return
@@ -194,7 +195,8 @@ def _must_be_somebody(what: str, instead: str) -> None:
 def typed_back(shown: str, file: Path | None) -> str:
     """Show the digits, and have them typed back until they are right; what was typed.
 
-    With a file: they are written to it, a new one for the owner alone, and read back.
+    With a file: they are written to it, a new one for the owner alone, and read back. One that an
+    interrupted command has written already will do.
 
     Args:
         shown: 16 groups of 4, in lines.
@@ -205,9 +207,7 @@ def typed_back(shown: str, file: Path | None) -> str:
 
     """
     if file is not None:
-        _write_new(file, shown)
-        talk.print(f"The 64 digits are in {one_line(str(file))}: keep it elsewhere.", markup=False)
-        return small_file(file, "--digits-file").decode("ascii", errors="replace")
+        return _kept_in(file, shown)
     from quorumvault.backup import digits  # noqa: PLC0415 - only here
     from quorumvault.cli.backup_qr import qr_lines  # noqa: PLC0415 - only here
 
@@ -229,17 +229,36 @@ def typed_back(shown: str, file: Path | None) -> str:
     return typed
 
 
+def _kept_in(file: Path, shown: str) -> str:
+    """What the file holds, now that it holds the digits."""
+    if not os.path.lexists(file):
+        _write_new(file, shown)
+    text = small_file(file, "--digits-file").decode("ascii", errors="replace")
+    if text.split() != shown.split():
+        raise typer.BadParameter(f"--digits-file {file} holds something else; give a new name")
+    talk.print(f"The 64 digits are in {one_line(str(file))}: move it away from here.", markup=False)
+    return text
+
+
 def needs_person_or_file(file: Path | None) -> None:
     """Before a key is made whose digits nobody would ever see.
 
     Raises:
-        typer.BadParameter: neither a person nor a file; or the file is there already.
+        typer.BadParameter: neither a person nor a file; or the file holds something else.
 
     """
+    from quorumvault.backup.digits import read_digits  # noqa: PLC0415 - only here
+
     if file is None:
         _must_be_somebody("the digits back", "--digits-file FILE")
     elif os.path.lexists(file):
-        raise typer.BadParameter(f"--digits-file {file} is there already; give a new name")
+        text = small_file(file, "--digits-file").decode("ascii", errors="replace")
+        try:
+            read_digits(text)
+        except MistypedDigits:
+            raise typer.BadParameter(
+                f"--digits-file {file} is there already and holds something else; give a new name"
+            ) from None
 
 
 def kept_digits(source: str | None, accept: Callable[[str], object]) -> None:

@@ -36,7 +36,7 @@ from quorumvault.backup.errors import (
     WrongKey,
 )
 from quorumvault.cli import vault_exits
-from quorumvault.cli.exits import Exit
+from quorumvault.cli.exits import Exit, Failure
 from quorumvault.errors import Unavailable, VaultError, WrongPassword
 
 _EXIT_OF_ERROR: Final[tuple[tuple[type[BackupError], Exit], ...]] = (
@@ -66,6 +66,10 @@ _EXIT_OF_ERROR: Final[tuple[tuple[type[BackupError], Exit], ...]] = (
     (MistypedDigits, Exit.USAGE),
     (Cancelled, Exit.CANCELLED),
 )
+
+
+class Told(Failure):
+    """A failure whose JSON is on stdout already."""
 
 
 def exit_code(error: BackupError | VaultError) -> Exit:

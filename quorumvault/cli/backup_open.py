@@ -20,7 +20,7 @@ from quorumvault.backup.client import Backup
 from quorumvault.backup.errors import BackupError, Cancelled, Damaged
 from quorumvault.cli import backup_profile
 from quorumvault.cli.backup_ask import talk
-from quorumvault.cli.backup_exits import exit_code, facts, one_line
+from quorumvault.cli.backup_exits import Told, exit_code, facts, one_line
 from quorumvault.cli.backup_options import Output, Place, Reached
 from quorumvault.cli.backup_show import say
 from quorumvault.cli.exits import Exit, Failure
@@ -119,6 +119,8 @@ def _ending(output: Output, again: str) -> Iterator[None]:
         raise stopped from error
     except (BackupError, VaultError) as error:
         _fail(error, output)
+    except Told:
+        raise
     except Failure as failure:
         _say_of(output, failure.exit_code.name.capitalize(), str(failure))
         raise

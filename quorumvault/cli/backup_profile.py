@@ -7,6 +7,7 @@ option of the storage that is one is named by its file (`secret=@FILE`) and read
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from quorumvault.backup.storage_names import parse_options
 from quorumvault.cli.record_reach import small_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 FILE: Final = "app-settings.json"
 FORMAT: Final = 1
@@ -129,13 +130,28 @@ def storage_options(given: list[str] | None) -> tuple[str, ...]:
             raise typer.BadParameter("--storage-option is KEY=TEXT, KEY:=JSON or KEY=@FILE")
         if value.startswith("@"):
             value = "@" + os.path.abspath(value[1:])  # noqa: PTH100 - links are kept
-        elif any(word in text.lower() for word in SECRET_WORDS for text in (key, value)):
+        elif any(word in name.lower() for word in SECRET_WORDS for name in _names(key, value)):
             raise typer.BadParameter(
                 f"--storage-option {key}: a secret on the command line can be read by others;"
                 f" put it into a file: {key}=@FILE"
             )
         kept.append(f"{key}={value}")
     return tuple(kept)
+
+
+def _names(key: str, value: str) -> Iterator[str]:
+    """The option's name, and of a JSON object the names in it."""
+    yield key
+    if key.endswith(":"):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield from _inner_names(json.loads(value))
+
+
+def _inner_names(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _inner_names(inner)
 
 
 def option_values(options: Sequence[str]) -> dict[str, object]:

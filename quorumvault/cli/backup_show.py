@@ -30,7 +30,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from quorumvault.cli.backup_exits import one_line
+from quorumvault.backup.errors import BackupError
+from quorumvault.cli.backup_exits import Told, exit_code, facts, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,11 +90,24 @@ def speed(count: int, seconds: float) -> str:
 
 
 def list_stream(name: str, rows: Iterable[dict[str, object]]) -> None:
-    """A JSON object with one array, written row by row: there may be millions."""
-    sys.stdout.write("{" + json.dumps(name) + ": [")
-    for number, row in enumerate(rows):
-        sys.stdout.write(("" if number == 0 else ",") + "\n" + json.dumps(row))
-    sys.stdout.write("\n]}\n")
+    """A JSON object with one array, written row by row: there may be millions.
+
+    Raises:
+        Told: the rows broke off; the object says so after those that came.
+
+    """
+    between = "{" + json.dumps(name) + ": [\n"
+    try:
+        for row in rows:
+            sys.stdout.write(between + json.dumps(row))
+            between = ",\n"
+    except BackupError as error:
+        if not between.startswith(","):
+            raise  # nothing was written yet
+        told = {key: value for key, value in facts(error).items() if key != name}
+        sys.stdout.write("\n], " + json.dumps(told).removeprefix("{") + "\n")
+        raise Told(one_line(str(error)), exit_code(error)) from error
+    sys.stdout.write(("" if between.startswith(",") else between) + "\n]}\n")
 
 
 class Bars:

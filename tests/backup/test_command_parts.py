@@ -172,7 +172,7 @@ def test_options_of_the_storage_are_words_or_json_and_secrets_come_from_files(tm
     given = [
         "anon:=false",
         "region=eu-west-1",
-        'client_kwargs:={"endpoint_url": "http://127.0.0.1:9000"}',
+        'client_kwargs:={"endpoint_url": "http://author.example"}',
         f"secret=@{tmp_path / 'word'}",
         f"auth:=@{tmp_path / 'pair'}",
     ]
@@ -181,7 +181,7 @@ def test_options_of_the_storage_are_words_or_json_and_secrets_come_from_files(tm
     assert backup_profile.option_values(kept) == {
         "anon": False,
         "region": "eu-west-1",
-        "client_kwargs": {"endpoint_url": "http://127.0.0.1:9000"},
+        "client_kwargs": {"endpoint_url": "http://author.example"},
         "secret": "12345",
         "auth": ["bob", "pass"],
     }
@@ -194,6 +194,7 @@ def test_options_of_the_storage_are_words_or_json_and_secrets_come_from_files(tm
         "aws_secret_access_key=hunter2",
         "PASSWORD=hunter2",
         'auth:=["bob", "hunter2"]',
+        'x:={"deep": {"password": "hunter2"}}',
         'client_kwargs:={"aws_secret_access_key": "hunter2"}',
         "token=hunter2",
     ],
@@ -331,3 +332,23 @@ def test_a_long_list_is_one_json_object(capsys):
     assert json.loads(capsys.readouterr().out) == {"files": [{"n": 0}, {"n": 1}, {"n": 2}]}
     backup_show.list_stream("files", ())
     assert json.loads(capsys.readouterr().out) == {"files": []}
+
+
+def _broken_off(rows):
+    yield from ({"n": n} for n in range(rows))
+    raise errors.Damaged("cut off", objects=("x",))
+
+
+def test_a_list_that_breaks_off_is_one_object_that_says_so(capsys):
+    with pytest.raises(backup_exits.Told, match="cut off") as ended:
+        backup_show.list_stream("files", _broken_off(2))
+    assert ended.value.exit_code == Exit.DEGRADED
+    told = json.loads(capsys.readouterr().out)
+    assert told["files"] == [{"n": 0}, {"n": 1}]
+    assert (told["error"], told["objects"]) == ("Damaged", ["x"])
+
+
+def test_a_list_that_never_begins_writes_nothing_itself(capsys):
+    with pytest.raises(errors.Damaged):
+        backup_show.list_stream("files", _broken_off(0))
+    assert capsys.readouterr().out == ""

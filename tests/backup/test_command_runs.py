@@ -144,6 +144,8 @@ def test_a_new_key_that_is_not_complete_can_be_given_up(shell):
     code, _ = shell.fails("new-key", missing, "--yes", "--digits-file", new)
     assert code == Exit.DENIED
     assert "new key" in shell.ok("status")["unfinished"]
+    code, _ = shell.fails("new-key", missing, "--yes", "--digits-file", new)  # the same goes on
+    assert code == Exit.DENIED
     assert shell.ok("new-key", "--abandon")["unfinished"] is None
     assert shell.ok("create")["generation"] == 2
     shell.device("phone-2")
@@ -368,6 +370,10 @@ def test_a_digits_file_that_is_there_is_not_overwritten(shell):
     code, told = shell.fails("enable", "--key", "--digits-file", str(there))
     assert (code, "already" in told["message"]) == (Exit.USAGE, True)
     assert there.read_text() == "mine"
+    there.write_text("00" * 32)
+    code, told = shell.fails("enable", "--key", "--digits-file", str(there))
+    assert (code, "something else" in told["message"]) == (Exit.USAGE, True)
+    assert there.read_text() == "00" * 32
     assert shell.ok("status")["mode"] == "off"
 
 
