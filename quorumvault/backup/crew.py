@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "default_workers"]
 
+_WAITING: Final = 2  # jobs that nobody works at yet
 Job = TypeVar("Job")
 
 
@@ -35,7 +36,7 @@ class Crew(Generic[Job]):
 
     def __init__(self, workers: int, work: Callable[[Job], None]) -> None:
         self._work = work
-        self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=2 * workers)
+        self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=_WAITING)
         self._error: BaseException | None = None
         self._failed = threading.Event()
         self._ended = False

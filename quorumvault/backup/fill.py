@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["ChunkTable", "Filler", "fetch_chunk"]
 
 _JOBS_OPEN: Final = 4  # chunks whose parts may come mixed without being fetched twice
-_JOB_USES: Final = 65_536  # files of 64 bytes fill a chunk
+_JOB_USES: Final = 8_192  # a chunk of more and tinier files is fetched more than once instead
 _JOB_BYTES: Final = 16 * CONTENT_BYTES  # the same chunk again and again: a file of zeros
 _PLAIN_BYTES: Final = 4 * 1_048_576
 _EXISTING: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
