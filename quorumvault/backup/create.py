@@ -199,7 +199,7 @@ class _Creation:
         self._storage = order.storage
         self._keys = order.keys
         self._held: dict[bytes, int] = {}  # chunks to use again, and their objects' sizes
-        self._sound: set[bytes] = set()  # those of them that were opened once
+        self._sound: set[bytes] = set()  # those of them that need not be opened any more
         self._proven: frozenset[bytes] = frozenset()  # those that the newest backup has
         self._sent: dict[bytes, int] = {}  # what was uploaded, and its objects' sizes
 
@@ -212,12 +212,12 @@ class _Creation:
         generation = _next_generation(holdings, order.known_generation)
         proven = chunks_of_newest(self._storage, self._keys, holdings.manifests)
         self._held = dict(holdings.chunks)
-        self._sound = {
+        self._proven = frozenset(
             chunk_id
             for chunk_id, length in proven.items()
             if self._held.get(chunk_id) in {chunk_object_bytes(length), -1}
-        }
-        self._proven = frozenset(self._sound)
+        )
+        self._sound = set() if order.check is Check.ALL else set(self._proven)
         del proven
 
         backup_id = os.urandom(BACKUP_ID_BYTES)
@@ -343,25 +343,26 @@ class _Creation:
         for chunk_id in uploads.uploaded:
             size = chunk_object_bytes(uploads.lengths[chunk_id])
             self._sent[chunk_id] = self._held[chunk_id] = size
+        for chunk_id in uploads.lengths.keys() - listing.numbers.keys():
+            del uploads.lengths[chunk_id]  # of a file that changed while it was read
         return _Pass(
             files=listing.files,
             folders=listing.folders,
             size=listing.bytes,
-            lengths={chunk_id: uploads.lengths[chunk_id] for chunk_id in listing.numbers},
+            lengths=uploads.lengths,
             manifest_bytes=manifest_bytes,
             renamed=walk.renamed,
-            skipped=tuple(walk.skipped),
+            skipped=(*walk.skipped, *([] if walk.renamed is None else [walk.renamed])),
         )
 
     def _bad(self, made: _Pass) -> set[bytes]:
         """The chunks of the backup that are not there as they should be."""
         order = self._order
         self._storage.settle()
-        everything = order.check is Check.ALL
         opened = {
             chunk_id: length
             for chunk_id, length in made.lengths.items()
-            if everything or chunk_id not in self._sound
+            if chunk_id not in self._sound
         }
         asked = {
             chunk_id: length for chunk_id, length in made.lengths.items() if chunk_id not in opened

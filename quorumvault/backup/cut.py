@@ -12,6 +12,7 @@ backup program.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -185,10 +186,10 @@ class Cutter:
                 self._walk.vanished(entry)
                 return
             try:
-                if attempt == 0:
-                    magic = os.pread(descriptor, len(SQLITE_MAGIC), 0)
                 yield from self._once(entry, descriptor)
             except _ChangedError:
+                with contextlib.suppress(OSError):
+                    magic = os.pread(descriptor, len(SQLITE_MAGIC), 0)
                 yield Again()
             except OSError as error:
                 yield Again()

@@ -33,6 +33,8 @@ LISTINGS: Final = 16
 """How often a folder is listed when things in it vanish (they may have been renamed)."""
 KEPT_OPEN: Final = 64
 """Levels whose folders stay open; further ones up are opened again on the way back."""
+_PLAIN_DEPTH: Final = 64
+_PLAIN_BYTES: Final = 1_024  # within these two no path of a disk breaks a rule of `check_path`
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -197,19 +199,28 @@ class Walk:
         folder = stat.S_ISDIR(status.st_mode)
         if self._exclude.leaves_out(path, source.parent, folder=folder):
             return None
+        if folder or stat.S_ISREG(status.st_mode):
+            if len(path) > _PLAIN_DEPTH or sum(map(len, path)) > _PLAIN_BYTES:
+                return self._meet_long(source, level, path, status)
+            return Entry(source, level, path, status)
         place = _shown(source, path)
-        if not folder and not stat.S_ISREG(status.st_mode):
-            self.skip(
-                SourceRefused(
-                    f"{place} is a {_kind(status.st_mode)}, which a backup can't keep;"
-                    f" exclude it: --exclude '{place}'"
-                ),
-                place,
-            )
-            return None
+        self.skip(
+            SourceRefused(
+                f"{place} is a {_kind(status.st_mode)}, which a backup can't keep;"
+                f" exclude it: --exclude '{place}'"
+            ),
+            place,
+        )
+        return None
+
+    def _meet_long(
+        self, source: Source, level: _Level, path: tuple[bytes, ...], status: os.stat_result
+    ) -> Entry | None:
+        """A path that may be longer than a manifest can keep."""
         try:
             check_path(path)
         except ValueError as error:
+            place = _shown(source, path)
             refused = SourceRefused(
                 f"{place[:200]} can't be kept: {error}; move or rename it, or exclude its folder"
             )

@@ -126,6 +126,37 @@ def test_a_storage_that_goes_away_at_any_operation_leaves_a_whole_backup(ground)
             ground.again()
 
 
+def test_any_operation_may_fail_while_objects_are_settled_and_proven_already(ground, monkeypatch):
+    monkeypatch.setattr("quorumvault.backup.proving.BATCH_BYTES", 1)
+    for at in range(1, 31):
+        with (
+            ground.faulty(lambda number, *_, at=at: "before" if number == at else "") as storage,
+            contextlib.suppress(StorageError),
+        ):
+            create(storage, KEYS, [ground.source])
+        ground.whole()
+        ground.goes_on()
+        ground.again()
+
+
+def test_a_disk_that_loses_something_on_the_way_is_believed_though_it_tells_only_once(
+    ground, monkeypatch
+):
+    monkeypatch.setattr("quorumvault.backup.proving.BATCH_BYTES", 1)
+    told = []
+
+    def once(_, operation, __):
+        if operation == "settle" and not told:
+            told.append(operation)
+            return "before"
+        return ""
+
+    with ground.faulty(once) as storage, pytest.raises(StorageUnreachable):
+        create(storage, KEYS, [ground.source])
+    assert ground.whole().generation == 1
+    ground.goes_on()
+
+
 def test_a_failure_after_the_new_backup_is_whole_says_so(ground):
     with (
         ground.faulty(lambda _, operation, __: "before" * (operation == "delete")) as storage,
