@@ -50,6 +50,9 @@ class Backup(KeyClient):
         key_store: where the key is kept; default: files in `device`.
         storage_options: for fsspec, as JSON can hold them; None: those of the profile.
 
+    Raises:
+        TypeError: storage_options are not as JSON can hold them.
+
     """
 
     def list(self) -> builtins.list[Summary]:

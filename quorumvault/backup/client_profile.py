@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from quorumvault.backup.device import Device
 from quorumvault.backup.keeper import Keeper
 from quorumvault.backup.key_store import FileKeyStore
@@ -62,6 +64,7 @@ class ProfileClient:
     ) -> None:
         self._url = storage
         self._options = None if storage_options is None else dict(storage_options)
+        msgspec.json.encode(self._options)  # the profile will have to hold them
         self._device = Device(Path(device))
         self._store = FileKeyStore(self._device.folder) if key_store is None else key_store
         self._door = VaultDoor(vault, self._device.vault_file)

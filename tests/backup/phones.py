@@ -9,7 +9,6 @@ vault, a state file of the SDK, a whole backup made, the copies under an old key
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,12 +105,6 @@ class FlowVault:
 
     def close(self):
         pass
-
-
-def without_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kills of these tests are exceptions: what was written is there, fsync or not."""
-    for name in ("fsync", "fdatasync", "sync"):
-        monkeypatch.setattr(os, name, lambda *_: None)
 
 
 @dataclass

@@ -6,9 +6,12 @@ import asyncio
 import inspect
 import shutil
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from client import Client, Killed
+from grounds import PASSWORD as WEBDAV_PASSWORD
+from grounds import USER, s3_options
 from honest_vault import problem
 from phones import (
     MESSAGES,
@@ -18,7 +21,6 @@ from phones import (
     World,
     restored,
     whole,
-    without_waiting_for_disks,
 )
 
 import quorumvault.backup
@@ -68,12 +70,11 @@ class TwinWorld(World):
 
 
 @pytest.fixture(params=["blocking", "async"])
-def world(request, tmp_path, monkeypatch):
-    without_waiting_for_disks(monkeypatch)
+def world(request, ground):
     if request.param == "blocking":
-        yield World(tmp_path)
+        yield World(ground)
         return
-    world = TwinWorld(tmp_path)
+    world = TwinWorld(ground)
     with asyncio.Runner() as runner:
         world.loop = runner.get_loop()
         yield world
@@ -737,6 +738,44 @@ def test_digits_that_were_shown_stay_while_a_password_could_not_be_set(world):
     with pytest.raises(vault_errors.Unavailable):
         phone.enable_with_password(PASSWORD)
     assert phone.make_digits() == shown
+
+
+@pytest.mark.parametrize("kind", ["s3", "webdav"])
+def test_a_whole_life_in_a_real_storage_leaves_nothing_there(request, world, kind):
+    server = request.getfixturevalue(f"{kind}_server")
+    name = uuid4().hex
+    if kind == "s3":
+        options = {**s3_options(server), "session": None}
+        where = {"storage": f"s3://phones/{name}", "storage_options": options}
+    else:
+        host = server.removeprefix("http://")
+        where = {"storage": f"webdav://{USER}:{WEBDAV_PASSWORD}@{host}/{name}"}
+    phone = world.phone(**where)
+    phone.enable_with_password(PASSWORD)
+    phone.create([world.data])
+    again = world.phone(storage=None)  # the profile has address and credentials
+    assert again.create([world.data]).uploaded_objects == 1
+    again.new_key([world.data], password=OTHER_PASSWORD)
+    new = world.phone("new", **where)
+    new.recover_with_password(OTHER_PASSWORD)
+    assert restored(new, world.fresh("back")) == MESSAGES
+    shown = new.switch_to_digits()
+    new.confirm_digits(shown)
+    third = world.phone("third", vault=unwanted, **where)
+    with pytest.raises(errors.MistypedDigits, match="is missing"):
+        third.recover_with_digits(shown[:5] + shown[6:])
+    assert third.recover_with_digits(shown).generation == 1
+    assert third.disable(delete_copies=True).removed_objects == 2
+    fourth = world.phone("fourth", vault=unwanted, **where)
+    with pytest.raises(errors.NoBackup):
+        fourth.recover_with_digits(shown)
+    for each in (phone, again, new, third, fourth):
+        each.close()
+
+
+def test_options_that_the_profile_could_not_hold_are_refused_at_once(world):
+    with pytest.raises(TypeError):
+        world.phone(storage_options={"session": object()})
 
 
 # ---------------------------------------------------------------- twins, and names

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples" / "backup"
 
 
-class Ground:
+class Stage:
     """Where an example runs: its connection, its storage, and what is typed into it."""
 
     def __init__(self, root: Path, connection: Path, suffix: str) -> None:
@@ -56,53 +56,51 @@ class Ground:
 
 
 @pytest.fixture(params=["", "_async"], ids=["blocking", "async"])
-def ground(request, served, tmp_path):
-    return Ground(tmp_path, served.connection_file(), request.param)
+def stage(request, served, tmp_path):
+    return Stage(tmp_path, served.connection_file(), request.param)
 
 
-def test_a_user_turns_backups_on_makes_them_nightly_and_gets_all_back_on_a_new_phone(
-    ground, served
-):
-    account = ("alice", ground.storage, ground.profile)
+def test_a_user_turns_backups_on_makes_them_nightly_and_gets_all_back_on_a_new_phone(stage, served):
+    account = ("alice", stage.storage, stage.profile)
     wrong_twice = ("password", "password", PASSWORD, "another", PASSWORD, PASSWORD)
-    code, said = ground.run("enable", *account, ground.data, typed=wrong_twice)
+    code, said = stage.run("enable", *account, stage.data, typed=wrong_twice)
     assert code == 0, said
     assert "very weak" in said
     assert "two different ones" in said
     assert "has lost the backup" in said
     assert "Backup 1: 2 files" in said
-    code, said = ground.run("enable", *account, ground.data, typed=(PASSWORD, PASSWORD))
+    code, said = stage.run("enable", *account, stage.data, typed=(PASSWORD, PASSWORD))
     assert (code, "on already" in said) == (8, True)
 
-    (ground.data / "new.txt").write_bytes(b"today's")
+    (stage.data / "new.txt").write_bytes(b"today's")
     asked = len(served.vault.calls)
-    code, said = ground.run("nightly", ground.profile, ground.data)
+    code, said = stage.run("nightly", stage.profile, stage.data)
     assert code == 0, said
     assert "Backup 2: 3 files" in said
     assert len(served.vault.calls) == asked
 
-    shutil.rmtree(ground.profile)  # the phone is lost
+    shutil.rmtree(stage.profile)  # the phone is lost
     served.vault.down = {2}  # with one data center
-    target = ground.root / "back"
-    code, said = ground.run("new_phone", *account, target, typed=("wrong", PASSWORD))
+    target = stage.root / "back"
+    code, said = stage.run("new_phone", *account, target, typed=("wrong", PASSWORD))
     assert code == 0, said
     assert "9 guesses remain" in said
     assert "3 files are back" in said
     assert (target / "data" / "new.txt").read_bytes() == b"today's"
     for name, content in MESSAGES.items():
         assert (target / "data" / name).read_bytes() == content
-    code, said = ground.run("nightly", ground.profile, target / "data")
+    code, said = stage.run("nightly", stage.profile, target / "data")
     assert "Backup 3: 3 files" in said
 
 
-def test_with_digits_a_new_phone_asks_the_vault_nothing(ground, served):
-    with Backup(str(ground.storage), ground.root / "lost") as backup:
+def test_with_digits_a_new_phone_asks_the_vault_nothing(stage, served):
+    with Backup(str(stage.storage), stage.root / "lost") as backup:
         digits = backup.make_digits()
         backup.enable_with_digits(digits)
-        backup.create([ground.data])
+        backup.create([stage.data])
     whole = digits.replace("\n", " ")
-    account = ("alice", ground.storage, ground.profile, ground.root / "back", "digits")
-    code, said = ground.run("new_phone", *account, typed=(whole[:-1], whole))
+    account = ("alice", stage.storage, stage.profile, stage.root / "back", "digits")
+    code, said = stage.run("new_phone", *account, typed=(whole[:-1], whole))
     assert code == 0, said
     assert "group 16, digit 4 is missing" in said
     assert "2 files are back" in said
@@ -110,12 +108,12 @@ def test_with_digits_a_new_phone_asks_the_vault_nothing(ground, served):
     assert served.vault.calls == []
 
 
-def test_what_goes_wrong_is_told_in_one_sentence(ground):
-    account = ("alice", ground.storage, ground.profile)
-    assert ground.run("nightly", ground.profile, ground.data) == (0, "")  # not turned on
-    code, said = ground.run("new_phone", *account, ground.root / "back", typed=("x",))
+def test_what_goes_wrong_is_told_in_one_sentence(stage):
+    account = ("alice", stage.storage, stage.profile)
+    assert stage.run("nightly", stage.profile, stage.data) == (0, "")  # not turned on
+    code, said = stage.run("new_phone", *account, stage.root / "back", typed=("x",))
     assert (code, "keeps no key" in said) == (6, True)
-    there = (*account, ground.root / "back", "digits")
-    code, said = ground.run("new_phone", *there, typed=("0" * 64,))
+    there = (*account, stage.root / "back", "digits")
+    code, said = stage.run("new_phone", *there, typed=("0" * 64,))
     assert (code, said.count("\n")) == (1, 1)
     assert "holds no backup" in said

@@ -21,7 +21,6 @@ from phones import (
     World,
     restored,
     whole,
-    without_waiting_for_disks,
 )
 
 from quorumvault import errors as vault_errors
@@ -34,8 +33,8 @@ THIRD_PASSWORD = "lantern quartz eleven meadows"
 class Lives:
     """The same operation again and again in fresh worlds, killed one step later each time."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._root = tmp_path
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._root = root
         self._monkeypatch = monkeypatch
 
     def each(
@@ -67,9 +66,8 @@ class Lives:
 
 
 @pytest.fixture
-def lives(tmp_path, monkeypatch):
-    without_waiting_for_disks(monkeypatch)
-    return Lives(tmp_path, monkeypatch)
+def lives(ground, monkeypatch):
+    return Lives(ground, monkeypatch)
 
 
 def nothing(world: World) -> None:
