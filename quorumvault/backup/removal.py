@@ -106,5 +106,6 @@ def forget_key(storage: Storage, key_folder: str) -> int:
             storage.delete(names[start : start + BATCH])
         removed += len(names)
     storage.sweep(key_folder)
+    storage.remove_folder(key_folder)
     storage.settle()
     return removed

@@ -60,6 +60,7 @@ class _Store(Protocol):
     def put_from(self, name: str, file: BinaryIO, size: int) -> None: ...
     def settle(self) -> None: ...
     def delete(self, names: Sequence[str]) -> None: ...
+    def remove_folder(self, folder: str) -> None: ...
     def sweep(self, folder: str) -> int: ...
     def close(self) -> None: ...
 
@@ -154,9 +155,21 @@ class Storage:
         return self._store.size(check_name(name))
 
     def delete(self, names: Sequence[str]) -> None:
-        """Remove objects, and folders that are empty then; absent ones are fine."""
+        """Remove objects; absent ones are fine.
+
+        A folder on this device loses folders that are empty then, too; elsewhere they stay until
+        `remove_folder`.
+        """
         if names:
             self._store.delete([check_name(name) for name in names])
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder of which nothing is wanted any more, and whose objects were deleted.
+
+        It stays if a listing still shows something in it. An object that the listing does not
+        show may be removed with it: never for the folder of a backup that counts.
+        """
+        self._store.remove_folder(check_name(name))
 
     def sweep(self, prefix: str = "") -> int:
         """Remove what killed writes left under a folder; how many files that were."""

@@ -214,7 +214,7 @@ def _failed(heard: _Heard) -> str:
 def of_provider(error: BaseException, place: Place, what: str, name: str) -> StorageError:
     """The error for what a provider's package raised while it did `what` to `name`."""
     found = said(error)
-    text = place.scrub(found.text)
+    text = place.scrub(found.text).removesuffix(".")
     name = name or "the storage"
     match found.kind:
         case "absent":

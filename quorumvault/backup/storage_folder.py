@@ -187,6 +187,9 @@ class FolderStore:
             with self._lock:
                 self._folders.add(folder.rpartition("/")[0] if removed else folder)
 
+    def remove_folder(self, folder: str) -> None:
+        """Nothing to do: `delete` takes each folder along that is empty."""
+
     def sweep(self, folder: str) -> int:
         """Remove what killed writers left under this folder; how many files that were."""
         swept = 0

@@ -179,7 +179,11 @@ class RemoteStore:
         """A provider that said yes has it."""
 
     def delete(self, names: Sequence[str]) -> None:
-        """Remove objects, and a folder of the root in which no object is left."""
+        """Remove objects.
+
+        Their folders stay: WebDAV removes a folder with all that is in it, and only a listing,
+        which may lag behind, could say that this is nothing.
+        """
         if self._s3:
             for first in range(0, len(names), DELETE_NAMES):
                 self._delete_many(names[first : first + DELETE_NAMES])
@@ -187,16 +191,13 @@ class RemoteStore:
         with ThreadPoolExecutor(DELETE_THREADS) as threads:
             for _ in threads.map(self._delete_one, names):
                 pass
-        # Not each folder as it gets empty: WebDAV removes a folder with what is in it, and another
-        # device may have put something there a moment ago. Where no object is left at all, there
-        # is no backup either.
-        for top in sorted({name.partition("/")[0] for name in names if "/" in name}):
-            if next(self.walk(top, ""), None) is None:
-                with self._lock:
-                    self._made.clear()
-                self._remove_folder(top)
 
-    def _remove_folder(self, folder: str) -> None:
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder in which a listing shows no object."""
+        if self._s3 or next(self.walk(folder, ""), None) is not None:
+            return
+        with self._lock:
+            self._made.clear()
         path = self._path(folder)
         with contextlib.suppress(NotThere):
             self._call("remove", folder, lambda: self._fs.rm(path, recursive=True))
@@ -305,7 +306,8 @@ class RemoteStore:
         path = self._path(folder)
         if folder:
             self._make(folder.rpartition("/")[0])
-            self._call("make", folder, lambda: _make_one(self._fs, path))
+            webdav = self._place.protocol == "webdav"
+            self._call("make", folder, lambda: _make_one(self._fs, path, webdav=webdav))
         elif path:
             self._call("make", folder, lambda: self._fs.makedirs(path, exist_ok=True))
         with self._lock:
@@ -490,9 +492,17 @@ def _within(limit_s: float, call: Callable[[], T]) -> T:
         raise TimeoutError(f"no answer in {limit_s:.0f} s") from error
 
 
-def _make_one(fs: AbstractFileSystem, path: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        fs.mkdir(path, create_parents=False)
+def _make_one(fs: AbstractFileSystem, path: str, *, webdav: bool) -> None:
+    """Make a folder whose parent is there; one that is there already is fine."""
+    if not webdav:
+        with contextlib.suppress(FileExistsError):
+            fs.mkdir(path, create_parents=False)
+        return
+    try:
+        fs.client.mkdir(path)
+    except Exception as error:
+        if type(error).__name__ != "ResourceAlreadyExists":  # the package is not always there
+            raise
 
 
 def _up_to(file: BinaryIO, size: int) -> bytes:

@@ -118,9 +118,17 @@ def test_a_removed_object_is_gone_and_its_folders_with_it(storage: Storage) -> N
     storage.delete([CHUNK])
     assert names(storage) == set(others)
     storage.delete(["qv1-00ff/manifests/01"])
+    storage.remove_folder("qv1-00ff")
     assert storage.folders() == ["qv2-0"]
+    storage.remove_folder("qv1-00ff")
     storage.put(CHUNK, b"again")
     assert storage.get(CHUNK, 10) == b"again"
+
+
+def test_a_folder_with_an_object_in_it_is_not_removed(storage: Storage) -> None:
+    storage.put(CHUNK, b"1")
+    storage.remove_folder("qv1-00ff")
+    assert storage.get(CHUNK, 1) == b"1"
 
 
 def test_a_stream_gives_the_whole_object(storage: Storage) -> None:
@@ -163,6 +171,7 @@ def test_four_threads_store_many_objects(
         ]
     storage.delete(list(every))
     assert names(storage) == set()
+    storage.remove_folder("qv1-00ff")
     assert storage.folders() == []
 
 

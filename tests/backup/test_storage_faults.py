@@ -358,18 +358,21 @@ def test_a_folder_that_another_device_removed_meanwhile_is_made_again(
     ):
         mine.put(CHUNK, b"1")
         theirs.delete([CHUNK])
+        theirs.remove_folder("qv1-00ff")
         assert theirs.folders() == []
         mine.put(CHUNK, b"2")
         assert theirs.get(CHUNK, 1) == b"2"
 
 
-def test_a_folder_in_which_another_device_has_put_something_is_not_removed(
-    webdav_storage: Storage,
+def test_a_removal_takes_nothing_along_that_a_late_listing_does_not_show(
+    storage: Storage, proxy: Between, kind: str
 ) -> None:
-    webdav_storage.put(CHUNK, b"1")
-    webdav_storage.put("qv1-00ff/manifests/02", b"theirs")
-    webdav_storage.delete([CHUNK])
-    assert webdav_storage.get("qv1-00ff/manifests/02", 10) == b"theirs"
+    listing = "GET" if kind == "s3" else "PROPFIND"
+    empty = proxy.on(listing, answers(404), ends="/qv1-00ff")
+    storage.put(OTHER, b"1")
+    storage.delete([OTHER])
+    empty.times = 0
+    assert storage.get(CHUNK, len(DATA)) == DATA
 
 
 def test_threads_that_were_given_up_end_with_the_connection(
