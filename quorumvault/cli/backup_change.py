@@ -19,6 +19,7 @@ from quorumvault.cli.backup_open import check_vault_options, run
 from quorumvault.cli.backup_show import Bars, facts_of, plural, stoppable
 from quorumvault.cli.backup_work import (
     hints,
+    lock_now,
     lost_for_ever,
     may_replace,
     sources,
@@ -45,7 +46,7 @@ def change_password(place: Reached, password_file: str | None) -> None:
 
     def work(opened: Opened) -> None:
         opened.tell_unfinished()
-        if _lock_now(opened) is not Lock.PASSWORD:
+        if lock_now(opened) is not Lock.PASSWORD:
             raise Failure(
                 "backups are locked by 64 digits here, there is no password to change;"
                 " `quorumvault backup switch --password` makes one",
@@ -78,7 +79,7 @@ def switch(
 
     def work(opened: Opened) -> None:
         opened.tell_unfinished()
-        now = _lock_now(opened)
+        now = lock_now(opened)
         wanted = lock or (Lock.KEY if now is Lock.PASSWORD else Lock.PASSWORD)
         if wanted is now:
             raise Failure(f"backups are locked by {_name(now)} already", Exit.CONFLICT)
@@ -118,7 +119,7 @@ def new_key(
 
     def work(opened: Opened) -> None:
         opened.tell_unfinished()
-        way = _lock_now(opened)
+        way = lock_now(opened)
         what = sources(opened, paths, exclude, skip_unreadable=skip_unreadable)
         talk.print("A new key is made, and all files are uploaded again under it. Once that is")
         talk.print("complete and verified, the old key, its password or digits, and the copies")
@@ -188,13 +189,6 @@ def disable(place: Reached, *, delete_copies: bool | None, yes: bool) -> None:
         opened.tell(facts_of(ended), f"Backups are off; the key is erased, {copies}.")
 
     run(place, work, AGAIN)
-
-
-def _lock_now(opened: Opened) -> Lock:
-    mode = opened.backup.status().mode
-    if mode == "off":
-        raise NotEnabled("backups are off on this device: `quorumvault backup enable` first")
-    return Lock.PASSWORD if mode == "password" else Lock.KEY
 
 
 def _name(lock: Lock) -> str:

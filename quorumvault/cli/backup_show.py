@@ -59,7 +59,8 @@ def say(facts: dict[str, object]) -> None:
 
 def print_line(text: str) -> None:
     """One line of data, harmless for a terminal."""
-    sys.stdout.write(one_line(text) + "\n")
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(one_line(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def size(count: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from quorumvault.backup.create import Check
-from quorumvault.backup.errors import AlreadyEnabled
+from quorumvault.backup.errors import AlreadyEnabled, NotEnabled
 from quorumvault.cli import backup_ask
 from quorumvault.cli.backup import Lock
 from quorumvault.cli.backup_ask import talk
@@ -114,6 +114,19 @@ def lost_for_ever(secret: str) -> None:
     talk.print(backup_ask.LOST_FOR_EVER.format(secret=secret), style="yellow", markup=False)
 
 
+def lock_now(opened: Opened) -> Lock:
+    """What the key is locked by.
+
+    Raises:
+        NotEnabled: by nothing, for there is none.
+
+    """
+    mode = opened.backup.status().mode
+    if mode == "off":
+        raise NotEnabled("backups are off on this device: `quorumvault backup enable` first")
+    return Lock.PASSWORD if mode == "password" else Lock.KEY
+
+
 def may_replace(opened: Opened, *, replace: bool) -> bool:
     """The vault may keep a key of another device's backup: locking a new one destroys it.
 
@@ -171,6 +184,7 @@ def create(
     """Make a new backup of these paths, or of the last ones."""
 
     def work(opened: Opened) -> None:
+        lock_now(opened)
         what = sources(opened, paths, exclude, skip_unreadable=skip_unreadable)
         former = opened.former.storage
         if former not in {None, opened.settings.storage}:

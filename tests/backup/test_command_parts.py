@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import stat
+import sys
 
 import pytest
 import segno
@@ -332,6 +333,14 @@ def test_a_long_list_is_one_json_object(capsys):
     assert json.loads(capsys.readouterr().out) == {"files": [{"n": 0}, {"n": 1}, {"n": 2}]}
     backup_show.list_stream("files", ())
     assert json.loads(capsys.readouterr().out) == {"files": []}
+
+
+def test_a_name_that_stdout_cannot_show_is_escaped(monkeypatch):
+    held = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(held, encoding="ascii"))
+    backup_show.print_line("Zoë")
+    sys.stdout.flush()
+    assert held.getvalue() == b"Zo\\xeb\n"
 
 
 def _broken_off(rows):

@@ -329,8 +329,7 @@ def test_without_a_storage_it_says_how_to_name_one(shell, monkeypatch):
      ("disable", "--keep-copies", "--yes")],
 )  # fmt: skip
 def test_while_backups_are_off_everything_says_so(shell, arguments):
-    paths = (str(shell.files),) if arguments[0] in {"create", "new-key"} else ()
-    code, told = shell.fails(*arguments, *paths)
+    code, told = shell.fails(*arguments)
     assert (code, told["error"]) in {(7, "NotEnabled"), (7, "KeyUnknown")}
 
 
