@@ -6,8 +6,8 @@ The queue is short so that memory stays bounded however fast jobs come: whoever 
 from __future__ import annotations
 
 import os
-import queue
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def default_workers() -> int:
 class Crew(Generic[Job]):
     """Does jobs in any order; leave the block to wait for the last, or by an error to drop them.
 
+    When the block is left, by whatever way, no job is at work any more: Ctrl-C waits for those
+    that are. So what jobs use may be closed after it.
+
     Raises:
         BaseException: the first that a job raised, from `put` or at the end of the block.
 
@@ -36,30 +39,32 @@ class Crew(Generic[Job]):
 
     def __init__(self, workers: int, work: Callable[[Job], None]) -> None:
         self._work = work
-        self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=_WAITING)
+        self._jobs: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._failed = False
         self._error: BaseException | None = None
-        self._failed = threading.Event()
-        self._ended = False
         self._threads = [
             threading.Thread(target=self._run, name=f"backup-{number}", daemon=True)
             for number in range(workers)
         ]
 
     def put(self, job: Job) -> None:
-        """Queue a job; waits while the queue is full."""
-        if self._failed.is_set():
-            self._wait()
-            self._tell()
-        self._jobs.put(job)
-
-    @property
-    def failed(self) -> bool:
-        """A job raised an error: the others may end early."""
-        return self._failed.is_set()
+        """Queue a job; waits while enough are queued."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._failed or len(self._jobs) < _WAITING)
+            if self._error is not None:
+                raise self._error
+            self._jobs.append(job)
+            self._changed.notify_all()
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self._close(failed=True)
+            raise
         return self
 
     def __exit__(
@@ -68,31 +73,45 @@ class Crew(Generic[Job]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        interrupt: KeyboardInterrupt | None = None
+        while True:
+            try:
+                self._close(failed=error is not None or interrupt is not None)
+                for thread in self._threads:
+                    thread.join()
+                break
+            except KeyboardInterrupt as told:
+                interrupt = told
         if error is not None:
-            self._failed.set()
-        self._wait()
-        if error is None:
-            self._tell()
-
-    def _wait(self) -> None:
-        if not self._ended:
-            self._ended = True
-            for _ in self._threads:  # one for each, whoever ends first
-                self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _tell(self) -> None:
+            return
+        if interrupt is not None:
+            raise interrupt
         if self._error is not None:
             raise self._error
 
+    def _close(self, *, failed: bool) -> None:
+        """Let the threads end: after the jobs that are queued, or at once."""
+        with self._changed:
+            self._closed = True
+            self._failed = self._failed or failed
+            if self._failed:
+                self._jobs.clear()
+            self._changed.notify_all()
+
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if self._failed.is_set():
-                continue  # drained, so that whoever puts never waits for ever
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._jobs or self._closed or self._failed)
+                if self._failed or not self._jobs:
+                    return
+                job = self._jobs.popleft()
+                self._changed.notify_all()
             try:
                 self._work(job)
             except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
-                if not self._failed.is_set():
-                    self._error = error
-                self._failed.set()
+                with self._changed:
+                    if not self._failed:
+                        self._error = error
+                    self._failed = True
+                    self._jobs.clear()
+                    self._changed.notify_all()

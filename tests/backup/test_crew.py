@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -57,3 +58,40 @@ def test_an_error_of_the_caller_ends_the_threads_and_stays_the_error() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert left_behind() == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("jobs", [2, 1_000], ids=["waiting for the last", "queueing"])
+def test_ctrl_c_comes_out_when_no_job_is_at_work_any_more(jobs: int) -> None:
+    at_work = threading.Semaphore(0)
+    may_end = threading.Event()
+    ended: list[int] = []
+
+    def work(number: int) -> None:
+        at_work.release()
+        may_end.wait()
+        ended.append(number)
+
+    crew = Crew[int](2, work)
+
+    def interrupt() -> None:
+        at_work.acquire()
+        at_work.acquire()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        with crew._changed:
+            crew._changed.wait_for(lambda: crew._failed)
+        may_end.set()
+
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    with pytest.raises(KeyboardInterrupt):
+        put_all(crew, jobs)
+    assert left_behind() == []
+    assert len(ended) == 2
+    helper.join()
+
+
+def put_all(crew: Crew[int], count: int) -> None:
+    with crew:
+        for number in range(count):
+            crew.put(number)

@@ -232,6 +232,35 @@ def test_a_part_that_the_backup_lacks_names_near_ones_and_restores_nothing(
         restore(storage, KEYS, target, only=["/"])
 
 
+def test_chunks_whose_files_come_mixed_are_fetched_once(tmp_path: Path, target: Path) -> None:
+    """Another program may pack small files of one kind together, say, not neighbours."""
+    import io
+
+    from quorumvault.backup.manifest import ManifestWriter
+    from quorumvault.backup.objects import seal_chunk
+
+    packs = [os.urandom(4_000) for _ in range(3)]
+    out = io.BytesIO()
+    with Counting(str(tmp_path / "storage")) as storage:
+        writer = ManifestWriter(KEYS, 1, bytes(16), out, created_s=1, tool="another")
+        for pack in packs:
+            pack_id = KEYS.chunk_id(pack)
+            storage.put(KEYS.chunk_name(pack_id), seal_chunk(KEYS, pack_id, pack))
+            writer.chunk(pack_id, len(pack))
+        files = {}
+        for number in range(120):
+            start = number // 3 * 100
+            writer.file((b"%03d" % number,), 100, MTIME_NS, 0o600)
+            writer.parts([(number % 3, start, 100)])
+            files[f"{number:03}"] = packs[number % 3][start : start + 100]
+        size = writer.finish()
+        out.seek(0)
+        storage.put_from(KEYS.manifest_name(1, bytes(16)), out, size)
+        restore(storage, KEYS, target)
+        assert storage.fetched == 3
+    assert content_of(target) == files
+
+
 # ---------------------------------------------------------------- nothing is replaced
 
 
