@@ -17,14 +17,20 @@ import msgspec
 from engines._engines import (
     OpaqueOpenError,
     ed25519_sign,
+    opaque_derive_key_pair,
+    opaque_ke2,
     opaque_login_finish,
     opaque_login_start,
+    opaque_registration_finish,
+    opaque_registration_response,
+    opaque_registration_start,
+    threshold_share,
 )
 from engines.encoding import b64u_encode
 from engines.identifiers import attempt_id, prove_message
 from quorumvault import _boxes
 from quorumvault._asking import ask, meet
-from quorumvault._core import Answer, Flow, Request, Session, Told, apart, compute
+from quorumvault._core import Answer, Flow, Request, Session, Told, apart, compute, random_key
 from quorumvault._state import OpenAttempt, Opened
 from quorumvault._wire import Attempted, Ke1, Octets, Proven, body, decode_answer
 from quorumvault._witness import Witness, check_era, look_meanwhile, vouched
@@ -58,8 +64,8 @@ class _Keys:
 def recover(session: Session, password: bytes) -> Flow[bytes]:
     """The backup key for the right password.
 
-    An attempt that the state file holds is finished first, with its own KE1: if it opens with
-    this password, nothing more is charged.
+    An attempt that the state file holds is finished first, with its own KE1: if it is of this
+    password, right or wrong, nothing more is charged.
 
     Raises:
         WrongPassword, Exhausted, Locked, NotRegistered, Superseded, Unavailable: see errors.py.
@@ -88,10 +94,38 @@ def _continue(session: Session, left: OpenAttempt, password: bytes) -> Flow[byte
         keys = yield from compute(_opener(session, left, left.opened.ke2, password))
         if keys is not None:
             return (yield from _release(session, left.opened, keys))
+    except WrongPassword:
+        if (yield from compute(lambda: _is_of(left, password))):
+            raise  # what was not known is known now; a second guess would tell the same
     except _OVER:
         pass
     yield from session.remember(attempt=None)
     return None
+
+
+def _is_of(attempt: OpenAttempt, password: bytes) -> bool:
+    """Whether the attempt was begun with this password; nothing is sent.
+
+    A vault of our own is played, with random keys and a single seat: its record of `password` opens
+    the answer to the attempt's KE1 only if the same password was blinded in it. No Argon2 is
+    needed, since nothing of this leaves the memory.
+    """
+    private, public = opaque_derive_key_pair(random_key())
+    oprf_key = [(b"\x01", random_key() + random_key())]
+
+    def evaluated(element: bytes) -> bytes:
+        return threshold_share(1, 1, 1, oprf_key, element)
+
+    state, request = opaque_registration_start(password)
+    response = opaque_registration_response(evaluated(request), public)
+    record, _, _ = opaque_registration_finish(state, password, response, hazmat_identity_ksf=True)
+    ke1 = bytes(attempt.ke1)
+    ke2 = opaque_ke2(ke1, record, evaluated(ke1[:32]), private, public)
+    try:
+        opaque_login_finish(attempt.client_state, password, ke2, hazmat_identity_ksf=True)
+    except OpaqueOpenError:
+        return False
+    return True
 
 
 def _run(session: Session, attempt: OpenAttempt, password: bytes) -> Flow[bytes]:

@@ -114,8 +114,8 @@ class KeyClient(ProfileClient):
         """Get the key back from the vault; then `restore` and `create` work on this device.
 
         A wrong password costs one of ten guesses; ask `guesses` first, it is free. After an
-        Unavailable whose `charged` is not "no", the next call first repeats the same attempt, so
-        the right password is never counted twice; a wrong one, typed again, may be.
+        Unavailable whose `charged` is not "no", the next call first repeats the same attempt: the
+        same password, right or wrong, is not counted twice.
         On a device that has the key, it tests the password.
 
         Raises:

@@ -237,7 +237,8 @@ def test_a_wrong_password_says_how_many_guesses_remain(world):
     assert new.guesses() == 10
 
 
-def test_a_guess_of_unknown_outcome_is_repeated_not_counted_twice(world):
+@pytest.mark.parametrize("password", [PASSWORD, OTHER_PASSWORD])
+def test_a_guess_of_unknown_outcome_is_repeated_not_counted_twice(world, password):
     enabled(world)
     lost = {"on": True}
 
@@ -250,10 +251,15 @@ def test_a_guess_of_unknown_outcome_is_repeated_not_counted_twice(world):
     world.vault.interfere = lose
     new = world.phone("new")
     with pytest.raises(vault_errors.Unavailable) as caught:
-        new.recover_with_password(PASSWORD)
+        new.recover_with_password(password)
     assert caught.value.charged == "unknown"
     lost["on"] = False
-    assert world.phone("new").recover_with_password(PASSWORD).key_present
+    if password == PASSWORD:
+        assert world.phone("new").recover_with_password(password).key_present
+    else:
+        with pytest.raises(vault_errors.WrongPassword) as wrong:
+            world.phone("new").recover_with_password(password)
+        assert wrong.value.remaining == 9
     assert len({attempt for attempt, _, _ in world.vault.evaluated}) == 1
 
 

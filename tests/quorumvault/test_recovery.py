@@ -100,8 +100,7 @@ def test_without_a_second_data_center_to_ask_a_password_is_not_called_wrong(vaul
     vault.interfere = None
     with pytest.raises(errors.WrongPassword) as wrong:
         phone.recover(b"wrong")
-    # Typed twice: the first typing's KE1 is finished, the second has its own.
-    assert wrong.value.remaining >= 8
+    assert wrong.value.remaining == 9  # the first typing's attempt is finished, no second one made
 
 
 def test_an_unregistered_account_is_said_so_by_two_nodes(phone):
@@ -178,6 +177,50 @@ def test_killed_at_any_moment_with_a_wrong_password_the_right_one_still_works(
         with contextlib.suppress(Killed, errors.WrongPassword):
             phone.recover(b"wrong")
         assert phone.recover(b"right") == KEY
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_at_any_moment_the_same_wrong_password_costs_one_guess_in_all(tmp_path, before):
+    costs = set()
+    for step in range(9):
+        vault = HonestVault()
+        Client(vault, None).register(b"right", KEY)
+        phone = Client(vault, tmp_path / f"{before}-{step}", kill_at=step, kill_before=before)
+        over = False
+        try:
+            phone.recover(b"wrong")
+        except Killed:
+            over = phone.state.attempt is None and bool(vault.evaluated)  # only the goodbye is lost
+        except errors.WrongPassword:
+            continue
+        with pytest.raises(errors.WrongPassword) as caught:
+            phone.recover(b"wrong")
+        assert caught.value.remaining == 9 - over
+        assert caught.value.charged == "yes"
+        assert phone.state.attempt is None
+        with pytest.raises(errors.WrongPassword) as caught:
+            phone.recover(b"wrong")  # typed once more, when all is known: another guess
+        assert caught.value.remaining == 8 - over
+        costs.add(over)
+    assert False in costs
+
+
+def test_an_unknown_outcome_of_one_password_does_not_stand_for_another(vault, phone):
+    lost = {"on": True}
+
+    def lose(call, answer):
+        reply = answer()
+        return None if call.path == "/v1/attempts" and lost["on"] else reply
+
+    vault.interfere = lose
+    with pytest.raises(errors.Unavailable) as away:
+        phone.recover(b"wrong")
+    assert away.value.charged == "unknown"
+    lost["on"] = False
+    with pytest.raises(errors.WrongPassword) as caught:
+        phone.recover(b"another")
+    assert caught.value.remaining == 8
+    assert phone.recover(b"right") == KEY
 
 
 def test_no_secret_is_in_the_state_file_at_any_moment(vault, tmp_path, monkeypatch):
