@@ -1,6 +1,7 @@
-"""Five real nodes, two clients: the SDK, and one that was written from docs/mobile.md alone.
+"""Five real nodes, two kinds of phone: the product's, and one written from its pages alone.
 
-They share accounts and records; what one registers, the other recovers, through other nodes.
+They share accounts, records and backups: what one registers and stores, the other recovers through
+other nodes and restores. The second kind knows docs/mobile.md and docs/format.md, no code.
 """
 
 from __future__ import annotations
@@ -10,18 +11,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import second_reader
+import second_writer
 from second_bytes import from_text
 from second_client import SecondClient
 from second_client import WrongPassword as SecondWrongPassword
 
 from quorumvault import Vault, WrongPassword
+from quorumvault.backup.client import Backup
 
 if TYPE_CHECKING:
     from harness import Vault5
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
-PASSWORD = "correct horse battery stäple"
+OLD = "cobalt ferry underneath nine"
+PASSWORD = "amber violin seventeen harböurs"
+
+
+def seen(top: Path) -> dict[tuple[bytes, ...], bytes | None]:
+    return {path: data for path, _, data in second_writer.walk(top)}
 
 
 class Person:
@@ -31,14 +40,21 @@ class Person:
         self.vault, self.folder = vault, folder
         self.account = f"two-clients-{os.urandom(4).hex()}"
         self.phones = 0
+        self.messages = folder / "messages"
+        (self.messages / "photos").mkdir(parents=True)
+        (self.messages / "messages.db").write_bytes(os.urandom(100_000))
+        (self.messages / "photos" / "Größe.jpg").write_bytes(os.urandom(20_000))
 
     def _state(self) -> Path:
         self.phones += 1
         return self.folder / f"phone-{self.phones}"
 
-    def sdk(self) -> Vault:
+    def vault_at(self, state: Path) -> Vault:
         file = self.vault.connection_file
-        return Vault.from_connection(file, self.account, state_file=self._state())
+        return Vault.from_connection(file, self.account, state_file=state)
+
+    def sdk(self) -> Vault:
+        return self.vault_at(self._state())
 
     def second(self, *nodes: int) -> SecondClient:
         urls = [self.vault.url(node) for node in nodes or self.vault.ids]
@@ -72,22 +88,31 @@ def test_what_the_sdk_registers_the_second_client_recovers_and_both_see_one_reco
         )
 
 
-def test_the_second_client_recovers_with_the_new_password_that_the_sdk_set(person: Person) -> None:
-    with person.sdk() as sdk:
-        key = sdk.register("the old one").backup_key
-        sdk.register(PASSWORD, key)
+def test_a_phone_of_the_second_kind_restores_the_backup_of_the_first_kind(person: Person) -> None:
+    """Registered and stored by `quorumvault.backup`, under a password that was changed since."""
+    storage = person.folder / "storage"
+    with Backup(str(storage), person.folder / "profile", vault=person.vault_at) as backup:
+        backup.enable_with_password(OLD)
+        backup.create([person.messages])
+        backup.change_password(PASSWORD)
     second = person.second(2, 3)
     with pytest.raises(SecondWrongPassword):
-        second.recover("the old one")
-    assert second.recover(PASSWORD) == key
+        second.recover(OLD)
+    second_reader.restore(storage, second.recover(PASSWORD), person.folder / "new phone")
+    assert seen(person.folder / "new phone" / "messages") == seen(person.messages)
 
 
-def test_what_the_second_client_registers_the_sdk_recovers_and_deletes(person: Person) -> None:
-    key = os.urandom(32)
+def test_a_phone_of_the_first_kind_restores_the_backup_of_the_second_kind(person: Person) -> None:
+    storage, key = person.folder / "storage", os.urandom(32)
     second = person.second()
-    second.register("the old one", os.urandom(32))
+    second.register(OLD, os.urandom(32))
     second.register(PASSWORD, key)
-    with person.sdk() as sdk:
-        assert sdk.recover(PASSWORD) == key
-        sdk.delete()
+    second_writer.write(storage, key, person.messages)
+    with Backup(str(storage), person.folder / "profile", vault=person.vault_at) as backup:
+        assert backup.guesses() == 10
+        backup.recover_with_password(PASSWORD)
+        backup.restore(person.folder / "new phone")
+        assert seen(person.folder / "new phone") == seen(person.messages)
+        assert backup.create([person.messages]).generation == 2
+        backup.disable(delete_copies=False)
     assert second.status()["state"] == "none"
