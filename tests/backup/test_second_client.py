@@ -327,6 +327,26 @@ def test_a_registration_refuses_a_changed_byte(where: str, field: str, phone: Ph
     assert steps(phone.served.vault)["activation"] == 0
 
 
+@pytest.mark.parametrize("liar", [1, 2, 3])
+def test_a_registration_refuses_what_one_of_three_evaluates_otherwise(
+    liar: int, phone: Phone
+) -> None:
+    """With a key of its own, so that it could guess the password later."""
+
+    def interfere(call: Call, answer: Callable[[], Reply]) -> Reply:
+        if call.node != liar or step(call) != "start":
+            return answer()
+        request = second_bytes.from_text(call.body["request"], 32)
+        own = second_bytes.times(second_bytes.random_scalar(), request)
+        response = own + second_bytes.from_text(answer().json()["response"], 64)[32:]
+        return answer().but(response=second_bytes.to_text(response))
+
+    phone.served.vault.interfere = interfere
+    with pytest.raises(Tampered, match="different answers"):
+        phone.client().register(PASSWORD, KEY)
+    assert steps(phone.served.vault)["put"] == 0
+
+
 @pytest.mark.parametrize(
     ("where", "field"),
     [
