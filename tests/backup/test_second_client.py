@@ -272,6 +272,26 @@ def test_another_password_after_a_kill_is_another_guess(registered: Phone) -> No
     assert registered.client().recover(PASSWORD) == KEY
 
 
+def test_a_wrong_password_that_is_typed_again_after_a_kill_is_one_guess(
+    registered: Phone,
+) -> None:
+    with pytest.raises(Killed):
+        killed_before(registered.client(), "attempt").recover("wrong")
+    with pytest.raises(WrongPassword) as caught:
+        registered.client().recover("wrong")
+    assert caught.value.guesses_remaining == 9
+    assert guesses(registered.served.vault) == 1
+
+
+def test_an_attempt_that_was_never_sent_costs_nothing_when_another_password_is_typed(
+    registered: Phone,
+) -> None:
+    with pytest.raises(Killed):
+        killed_before(registered.client(), "attempt").recover("wrong")
+    assert registered.client().recover(PASSWORD) == KEY
+    assert guesses(registered.served.vault) == 1
+
+
 def test_nothing_that_must_not_be_kept_is_in_the_state(phone: Phone) -> None:
     """Not even sealed; and the sealed file shows nothing of what may be."""
     for run in (
