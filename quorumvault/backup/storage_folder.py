@@ -249,6 +249,7 @@ class FolderStore:
             with contextlib.suppress(OSError):  # no locks on this file system: sweep has none, too
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fill(descriptor)
+            _start_writing(descriptor)
             if not _linked(folder, part, last):
                 os.fsync(descriptor)
                 os.rename(part, last, src_dir_fd=folder, dst_dir_fd=folder)
@@ -434,6 +435,13 @@ def _above(name: str) -> Iterator[str]:
     while name:
         name = name.rpartition("/")[0]
         yield name
+
+
+def _start_writing(descriptor: int) -> None:
+    """Have the disk begin now, so that `settle` waits less; Linux takes this advice so."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):  # it is advice
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _linked(folder: int, part: str, last: str) -> bool:
