@@ -2,14 +2,14 @@
 
 A phone is a profile's folder. Each `backup()` is the app started anew: only what is on disk
 connects two of them. Vault calls run the SDK's own flows in virtual time, without sockets. The
-reaper kills the app before or after any durable step: a file replaced or removed, a request to the
-vault, a state file of the SDK, a whole backup made, the copies under an old key removed.
+reaper kills the app before any durable step, which is after the one before it: a file replaced or
+removed, a request to the vault, a state file of the SDK, a whole backup made, the copies under an
+old key removed.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,10 @@ class Reaper:
             self.at = None
             raise Killed(name)
 
-    @contextlib.contextmanager
-    def around(self, name: str) -> Iterator[None]:
-        self.step(f"before {name}")
-        yield
-        self.step(f"after {name}")
-
     def wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **options: Any) -> Any:
-            with self.around(name):
-                return call(*args, **options)
+            self.step(name)
+            return call(*args, **options)
 
         return wrapped
 
@@ -73,8 +67,8 @@ class MortalClient(Client):
         if not isinstance(effect, Gather | Save):
             return super()._perform(effect, deadline)
         name = "state" if isinstance(effect, Save) else effect.sends[0].request.path
-        with self.reaper.around(name):
-            return super()._perform(effect, deadline)
+        self.reaper.step(name)
+        return super()._perform(effect, deadline)
 
 
 class FlowVault:
