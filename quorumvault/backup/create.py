@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Made", "create"]
 
 WORKERS: Final = 4
-"""Threads unless told otherwise: with their buffers they need about 60 MiB."""
+"""Threads unless told otherwise: with their buffers they need 60 to 100 MiB."""
 TOOL: Final = f"quorumvault {version('quorumvault')}"
 PASSES: Final = 3
 """How often the sources are read at most: again when a file was renamed under the walk's eyes, or
@@ -132,7 +132,7 @@ def create(
         skip_unreadable: leave out what can't be read, and say so in `Made.skipped`, instead of
             making no backup at all.
         check: what is read back.
-        workers: threads that seal and send, each with about 13 MiB of memory; 4 unless told.
+        workers: threads that seal and send, each with about 20 MiB of memory; 4 unless told.
         progress: told what is going on.
         stop: set to stop the work.
 
