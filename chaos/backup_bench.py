@@ -27,7 +27,6 @@ from chaos.phone_data import MIB, a_day_later, fingerprint, make_phone
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-DIGITS: Final = "0123456789abcdef" * 4
 QUORUMVAULT: Final = (sys.executable, "-m", "quorumvault.cli", "backup")
 STEPS: Final = ("create", "create again, a day later", "restore")
 
@@ -121,7 +120,6 @@ class _Quorumvault:
         self._digits = place / "digits"
 
     def prepare(self, environment: dict[str, str]) -> None:
-        self._digits.write_text(DIGITS)
         shutil.rmtree(environment["XDG_STATE_HOME"], ignore_errors=True)
         command = [*QUORUMVAULT, "enable", "--key", "--storage", str(self._storage)]
         command += ["--digits-file", str(self._digits)]

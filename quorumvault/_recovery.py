@@ -64,8 +64,8 @@ class _Keys:
 def recover(session: Session, password: bytes) -> Flow[bytes]:
     """The backup key for the right password.
 
-    An attempt that the state file holds is finished first, with its own KE1: if it is of this
-    password, right or wrong, nothing more is charged.
+    An attempt that the state file holds is finished with its own KE1 if it is of this password,
+    right or wrong: then nothing more is charged. If it is of another one, it is forgotten.
 
     Raises:
         WrongPassword, Exhausted, Locked, NotRegistered, Superseded, Unavailable: see errors.py.
@@ -87,16 +87,20 @@ def recover(session: Session, password: bytes) -> Flow[bytes]:
 
 
 def _continue(session: Session, left: OpenAttempt, password: bytes) -> Flow[bytes | None]:
-    """Finish an interrupted attempt; None when it was another password's or is over."""
+    """Finish an interrupted attempt; None when it was another password's or is over.
+
+    Another password's is never sent again: it may not have reached the vault yet, and then it
+    would be charged now, for a password that nobody means any more.
+    """
     try:
-        if left.opened is None:
+        if left.opened is not None:
+            keys = yield from compute(_opener(session, left, left.opened.ke2, password))
+            if keys is not None:
+                return (yield from _release(session, left.opened, keys))
+        elif (yield from compute(lambda: _is_of(left, password))):
             return (yield from _run(session, left, password))
-        keys = yield from compute(_opener(session, left, left.opened.ke2, password))
-        if keys is not None:
-            return (yield from _release(session, left.opened, keys))
     except WrongPassword:
-        if (yield from compute(lambda: _is_of(left, password))):
-            raise  # what was not known is known now; a second guess would tell the same
+        raise  # what was not known is known now; a second guess would tell the same
     except _OVER:
         pass
     yield from session.remember(attempt=None)

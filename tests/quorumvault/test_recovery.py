@@ -223,6 +223,18 @@ def test_an_unknown_outcome_of_one_password_does_not_stand_for_another(vault, ph
     assert phone.recover(b"right") == KEY
 
 
+def test_a_guess_that_never_arrived_is_not_sent_when_another_password_is_typed(vault, phone):
+    vault.interfere = lambda call, answer: None if call.path == "/v1/attempts" else answer()
+    with pytest.raises(errors.Unavailable) as away:
+        phone.recover(b"wrong")
+    assert away.value.charged == "unknown"
+    vault.interfere = None
+    with pytest.raises(errors.WrongPassword) as caught:
+        phone.recover(b"another")
+    assert caught.value.remaining == 9
+    assert phone.recover(b"right") == KEY
+
+
 def test_no_secret_is_in_the_state_file_at_any_moment(vault, tmp_path, monkeypatch):
     exported = []
 
