@@ -42,6 +42,7 @@ class Crew(Generic[Job]):
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._running = 0
         self._failed = False
         self._error: BaseException | None = None
         self._threads = [
@@ -61,6 +62,8 @@ class Crew(Generic[Job]):
     def __enter__(self) -> Self:
         try:
             for thread in self._threads:
+                with self._changed:
+                    self._running += 1
                 thread.start()
         except BaseException:
             self._close(failed=True)
@@ -77,6 +80,9 @@ class Crew(Generic[Job]):
         while True:
             try:
                 self._close(failed=error is not None or interrupt is not None)
+                with self._changed:
+                    # Not by join alone: one that Ctrl-C broke takes the thread for ended.
+                    self._changed.wait_for(lambda: not self._running)
                 for thread in self._threads:
                     thread.join()
                 break
@@ -99,6 +105,14 @@ class Crew(Generic[Job]):
             self._changed.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._do_jobs()
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _do_jobs(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._closed or self._failed)

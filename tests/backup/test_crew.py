@@ -77,9 +77,11 @@ def test_ctrl_c_comes_out_when_no_job_is_at_work_any_more(jobs: int) -> None:
     def interrupt() -> None:
         at_work.acquire()
         at_work.acquire()
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        with crew._changed:
-            crew._changed.wait_for(lambda: crew._failed)
+        told = False
+        while not told:  # again where it came just before the main thread began to wait
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            with crew._changed:
+                told = crew._changed.wait_for(lambda: crew._failed, timeout=1)
         may_end.set()
 
     helper = threading.Thread(target=interrupt)
