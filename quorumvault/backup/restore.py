@@ -376,7 +376,7 @@ def explain_damage(
         return damage
     return Damaged(
         f"{damage}. The older backup {older[0].generation} is there with a whole list of files;"
-        f" restore it with --generation {older[0].generation}",
+        f" restore it with --backup {older[0].generation}",
         objects=damage.objects,
         files=damage.files,
     )

@@ -221,7 +221,7 @@ def test_an_older_backup_that_is_there_is_offered_but_only_restored_when_asked(
     storage.put(KEYS.manifest_name(8, backup_id), b"QVB\1\2")
     damage = refuse(storage, ground / "target")
     assert "older backup 7 is there" in str(damage)
-    assert "--generation 7" in str(damage)
+    assert "--backup 7" in str(damage)
     newest, older = summaries(storage, KEYS)
     assert newest.damage
     assert (older.generation, older.files, older.damage) == (7, 1, "")
