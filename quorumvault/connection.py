@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING, Final
 from uuid import UUID  # noqa: TC003 - msgspec reads the annotations
 
-import jwt
 from msgspec import Struct
 
 from quorumvault._core import Endpoint
@@ -90,6 +89,9 @@ class Reach:
             "device": "primary",
         }
         headers = None if tenant.kid is None else {"kid": tenant.kid}
+
+        import jwt  # noqa: PLC0415 - heavy; backups by 64 digits need no token
+
         return jwt.encode(claims, self._private_key, algorithm=tenant.alg, headers=headers)
 
 

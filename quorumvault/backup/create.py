@@ -23,6 +23,7 @@ from quorumvault.backup.errors import (
     Damaged,
     RolledBack,
     SourceChanged,
+    SourceRefused,
     StorageError,
 )
 from quorumvault.backup.exclude import Exclude
@@ -137,7 +138,8 @@ def create(
         stop: set to stop the work.
 
     Raises:
-        SourceError: a file or folder can't be backed up.
+        SourceError: a file or folder can't be backed up, or none of the sources holds a file any
+            more.
         RolledBack: the storage shows only backups older than `known_generation`.
         FutureVersion: the storage holds a backup of a newer format.
         AnotherWriter: another device made a backup meanwhile; that one counts.
@@ -207,10 +209,19 @@ class _Creation:
         order = self._order
         order.progress.phase("look", None)
         places = gather(sources, exclude=order.exclude, keep_out=order.keep_out)
-        total = sum(entry.size for entry in self._walk(places))
+        files, total = 0, 0
+        for entry in self._walk(places):
+            files += not entry.is_folder
+            total += entry.size
         holdings = look(self._storage, self._keys)
         generation = _next_generation(holdings, order.known_generation)
         proven = chunks_of_newest(self._storage, self._keys, holdings.manifests)
+        if proven and not files:
+            raise SourceRefused(
+                f"there is no file in {', '.join(map(str, sources))}, and the backup in the storage"
+                " has some: is the disk connected? Nothing was changed; to have that backup"
+                " removed, turn backups off"
+            )
         self._held = dict(holdings.chunks)
         self._proven = frozenset(
             chunk_id

@@ -17,10 +17,11 @@ import msgspec
 import typer
 
 from quorumvault import connection
-from quorumvault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from quorumvault.vault import Vault
 
 MAX_SECRET_FILE_BYTES: Final = 8192
 
@@ -65,6 +66,8 @@ def _by_connection(path: Path, account: str) -> Reach:
     reach = connection.load(path)
 
     def open_vault(state: Path, timeout_s: float) -> Vault:
+        from quorumvault.vault import Vault  # noqa: PLC0415 - heavy, and often not needed
+
         return Vault(
             reach.endpoints,
             ca_file=reach.ca_file,
@@ -82,6 +85,8 @@ def _by_endpoints(endpoints: list[str], ca: Path, token_file: Path) -> Reach:
     issuer, subject = _token_owner(token)
 
     def open_vault(state: Path, timeout_s: float) -> Vault:
+        from quorumvault.vault import Vault  # noqa: PLC0415 - heavy, and often not needed
+
         return Vault(endpoints, ca_file=ca, token=token, state_file=state, timeout_s=timeout_s)
 
     return Reach(_default_state(ca, issuer, subject), open_vault)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from held import KEYS, held, meta_on_disk, names, on_disk, phone
 
+from quorumvault.backup.catalog import newest
 from quorumvault.backup.create import Check, create
 from quorumvault.backup.errors import (
     Cancelled,
@@ -621,3 +622,17 @@ def test_many_tiny_files_are_quick_and_whole(storage, tmp_path):
     assert made.files == 5_000
     assert made.chunks < 20
     assert held(storage).files == on_disk(root)
+
+
+def test_a_disk_that_is_not_connected_does_not_replace_the_backup_by_an_empty_one(
+    storage, tmp_path
+):
+    source = tmp_path / "card"
+    source.mkdir()
+    create(storage, KEYS, [source])  # with nothing to lose an empty backup is one
+    (source / "photo.jpg").write_bytes(b"light")
+    made = create(storage, KEYS, [source])
+    (source / "photo.jpg").unlink()
+    with pytest.raises(SourceRefused, match="is the disk connected"):
+        create(storage, KEYS, [source])
+    assert newest(storage, KEYS).generation == made.generation
