@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FOLDER_FLAGS",
     "Folders",
+    "clear_tree",
     "move_new",
     "open_target",
     "refused",
@@ -337,8 +338,7 @@ def sync_disk(folder: int) -> None:
 def remove_tree(parent: int, name: bytes) -> None:
     """Remove a folder with all that is in it, of any depth; symlinks in it are not followed.
 
-    Folders are lifted to the top before they are emptied, so that neither recursion nor the number
-    of open folders grows with the depth. All folders in it are its owner's with mode 0700 or more.
+    Only where nobody else can write to `parent`: what has the name is what is removed.
 
     Raises:
         OSError: as the system says.
@@ -346,19 +346,32 @@ def remove_tree(parent: int, name: bytes) -> None:
     """
     top = os.open(name, FOLDER_FLAGS, dir_fd=parent)
     try:
-        while folders := _empty(top):
-            for folder in folders:
-                inner = os.open(folder, FOLDER_FLAGS, dir_fd=top)
-                try:
-                    for deeper in _empty(inner):
-                        lifted = f".lifted-{secrets.token_hex(8)}"
-                        os.rename(deeper, lifted, src_dir_fd=inner, dst_dir_fd=top)
-                finally:
-                    os.close(inner)
-                os.rmdir(folder, dir_fd=top)
+        clear_tree(top)
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=parent)
+
+
+def clear_tree(top: int) -> None:
+    """Remove all that is in an open folder, of any depth; symlinks in it are not followed.
+
+    Folders are lifted to the top before they are emptied, so that neither recursion nor the number
+    of open folders grows with the depth. All folders in it are its owner's with mode 0700 or more.
+
+    Raises:
+        OSError: as the system says.
+
+    """
+    while folders := _empty(top):
+        for folder in folders:
+            inner = os.open(folder, FOLDER_FLAGS, dir_fd=top)
+            try:
+                for deeper in _empty(inner):
+                    lifted = f".lifted-{secrets.token_hex(8)}"
+                    os.rename(deeper, lifted, src_dir_fd=inner, dst_dir_fd=top)
+            finally:
+                os.close(inner)
+            os.rmdir(folder, dir_fd=top)
 
 
 def _empty(folder: int) -> list[str]:

@@ -144,7 +144,8 @@ class _Work:
         """Complete the moves of a call that was killed in them; what it restored if as asked now.
 
         Raises:
-            TargetExists, TargetRefused: the moves are not possible any more; all is moved back.
+            TargetExists, TargetRefused: the moves are not possible any more; what is in place
+                stays, for its owner may have worked with it since.
 
         """
         wanted: Restored | None = None
@@ -162,7 +163,8 @@ class _Work:
                 try:
                     done = self._put_in_place(staging, totals)
                 except TargetError:
-                    if staging.moving() is None and staging.done() is None:
+                    removed = staging.descriptor < 0
+                    if not removed and staging.moving() is None and staging.done() is None:
                         self._discard(staging)
                     raise
                 asked = generation in {None, totals.ticket.generation}
@@ -191,7 +193,8 @@ class _Work:
         except (StorageError, Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException:
-            if staging.moving() is None and staging.done() is None:
+            removed = staging.descriptor < 0  # as far as it could be
+            if not removed and staging.moving() is None and staging.done() is None:
                 self._discard(staging)
             raise
         finally:

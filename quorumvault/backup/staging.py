@@ -7,10 +7,14 @@
         moves       from when all is complete: what is moved into place
         done        what `moves` becomes when all is in place; the last to be removed
 
-Nothing appears under its final name before `moves` is on the disk. From then on a kill is made
-good by the next call, which moves the rest; what stands in the way by then makes it move back
-what it had moved. Before, the tree is taken up again, but no byte of it is trusted: each is
-compared with the backup again (`fill`).
+Nothing appears under its final name before `moves` is on the disk. What stands in the way of a
+move makes the call move back what it had moved. After a kill the next call moves the rest; but what
+the killed one had moved stays where it is, whatever comes: its owner may have worked with it since.
+Before, the tree is taken up again, but no byte of it is trusted: each is compared with the backup
+again (`fill`).
+
+Others may be able to write to the target, and so to give the staging's name to something else. So
+what is in it is written and removed by its descriptor; by its name only an empty folder is.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from quorumvault.backup.names import shown
 from quorumvault.backup.place import (
     FOLDER_FLAGS,
     Folders,
+    clear_tree,
     move_new,
     refused,
     remove_tree,
@@ -147,6 +152,9 @@ class Staging:
         except OSError as error:
             raise refused(error, "the folder to restore into") from error
         staging = cls._open(target, ticket.name, resumed=False)
+        if os.listdir(staging.descriptor):  # noqa: PTH208 - of a descriptor
+            staging.close()
+            raise _exchanged(ticket.name)
         try:
             staging._write("ticket", msgspec.msgpack.encode(_Ticketed(ticket, made)))  # noqa: SLF001
             staging.ticket, staging.made = ticket, made
@@ -214,11 +222,21 @@ class Staging:
                 remove_tree(self._folder, b"tree")
             with contextlib.suppress(FileNotFoundError):
                 os.unlink("manifest", dir_fd=self._folder)
-            remove_tree(self._target, os.fsencode(self.name))
+            clear_tree(self._folder)
+            if self._has_its_name():
+                os.rmdir(self.name, dir_fd=self._target)
         except OSError as error:
             raise refused(error, self.name) from error
         finally:
             self.close()
+
+    def _has_its_name(self) -> bool:
+        """Whether nobody has given the name to another folder."""
+        try:
+            named = os.stat(self.name, dir_fd=self._target, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(named, os.fstat(self._folder))
 
     # ------------------------------------------------------------ what is in it
 
@@ -263,7 +281,7 @@ class Staging:
 
     @property
     def descriptor(self) -> int:
-        """Of the staging folder itself."""
+        """Of the staging folder itself; -1 once it is closed."""
         return self._folder
 
     def tells_names_apart(self) -> bool:
@@ -308,7 +326,8 @@ class Staging:
         """Move everything to where it belongs; go on where an earlier call was killed.
 
         Raises:
-            TargetExists: something came to be there meanwhile; all is back in the tree.
+            TargetExists: something came to be there meanwhile; all is back in the tree. But what a
+                killed call moved stays in place, the rest in the tree: the same call goes on.
             TargetRefused: the system does not let us; likewise.
 
         """
@@ -321,7 +340,8 @@ class Staging:
                 try:
                     _Moves(tree, target, log, before).run()
                 except (OSError, TargetError):
-                    self._move_back(tree, target)
+                    if not before:
+                        self._move_back(tree, target)
                     raise
         finally:
             target.close()
@@ -439,6 +459,12 @@ class _Moves:
             os.unlink(name, dir_fd=source)
         elif path in self._before and stat.S_ISREG(there.st_mode) and not there.st_size:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=goal)
+        elif self._before:
+            raise TargetExists(
+                f"{shown(path)} came to be there since a restore was cut off; it was not touched."
+                " What that restore had put in place stays, the rest waits: move"
+                f" {shown(path)} away and try again"
+            )
         else:
             raise TargetExists(
                 f"{shown(path)} came to be there while we worked; it was not touched, and nothing"
@@ -448,8 +474,13 @@ class _Moves:
 
 def _check_owner(folder: int, name: str) -> None:
     """What was opened is ours, too: it may have been exchanged since it was looked at."""
-    if os.fstat(folder).st_uid != os.geteuid():
-        raise TargetRefused(f"{name} was exchanged while we worked; nothing was restored")
+    found = os.fstat(folder)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise _exchanged(name)
+
+
+def _exchanged(name: str) -> TargetRefused:
+    return TargetRefused(f"{name} was exchanged while we worked; nothing was restored")
 
 
 def _exists(folders: Folders, path: _Path) -> bool:

@@ -245,15 +245,28 @@ def test_moves_that_were_cut_off_are_completed_even_without_the_storage(ground: 
     assert content_of(ground / "target") == expected(SMALL)
 
 
-def test_moves_that_can_not_be_completed_are_taken_back(ground: Path) -> None:
+def test_moves_that_were_cut_off_never_take_back_what_the_owner_has_worked_with(
+    ground: Path,
+) -> None:
     with Storage(str(ground / "storage")) as storage:
         put_backup(storage, KEYS, SMALL)
         target = ground / "target"
-        moves_cut_off(storage, target, 2)
+        moves_cut_off(storage, target, 2)  # Locked and Messages are in place
+        (target / "Messages" / "new").write_bytes(b"written since")
+        (target / "Messages" / "index").write_bytes(b"changed since")
         (target / "calls").write_bytes(b"precious")
-        with pytest.raises(TargetExists, match="calls came to be there"):
-            restore(storage, KEYS, target)
-        assert content_of(target) == {"calls": b"precious"}
+        for _ in range(2):
+            with pytest.raises(TargetExists, match="calls came to be there since"):
+                restore(storage, KEYS, target)
+            assert (target / "Messages" / "new").read_bytes() == b"written since"
+            assert (target / "Messages" / "index").read_bytes() == b"changed since"
+            assert (target / "calls").read_bytes() == b"precious"
+        (target / "calls").unlink()
+        restore(storage, KEYS, target)
+        assert content_of(target) == expected(SMALL) | {
+            "Messages/new": b"written since",
+            "Messages/index": b"changed since",
+        }
 
 
 def test_moves_of_another_selection_are_completed_before_the_own_work(ground: Path) -> None:
