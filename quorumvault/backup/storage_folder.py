@@ -65,6 +65,7 @@ class FolderStore:
         self._root = place.address
         self._lock = threading.Lock()
         self._settling = threading.Lock()
+        self._shape = threading.Lock()  # a folder is made with what goes in, or goes when empty
         self._unsettled: set[str] = set()
         self._settled: set[str] = set()
         self._folders: set[str] = set()
@@ -182,8 +183,9 @@ class FolderStore:
             folders.update(_above(name))
         folders.discard("")
         for folder in sorted(folders, key=lambda path: -path.count("/")):
-            self._sweep(folder)
-            removed = self._remove_folder(folder)
+            with self._shape:
+                self._sweep(folder)
+                removed = self._remove_folder(folder)
             with self._lock:
                 self._folders.add(folder.rpartition("/")[0] if removed else folder)
 
@@ -230,10 +232,13 @@ class FolderStore:
         folder, _, last = name.rpartition("/")
         with self._said("write", name):
             for turn in range(TRIES):
-                # A delete elsewhere may take the folder away as soon as it is empty, and a
-                # sweep a part file before it is locked: both are done again.
-                with contextlib.suppress(FileNotFoundError), self._made(folder) as descriptor:
-                    self._write_part(descriptor, last, fill)
+                # Another process may take the folder away while it is empty, or a part file
+                # before it is locked: both are done again.
+                with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as held:
+                    with self._shape:
+                        descriptor = held.enter_context(self._made(folder))
+                        part, file = _new_part(descriptor)
+                    _write_part(descriptor, part, file, last, fill)
                     self._has_put(name)
                     return
                 self._check_root()
@@ -241,24 +246,6 @@ class FolderStore:
             raise StorageUnreachable(
                 f"can't write {name}: {self._place.shown} is taken away time and again"
             )
-
-    def _write_part(self, folder: int, last: str, fill: Callable[[int], None]) -> None:
-        part = f"{PART_START}{secrets.token_hex(8)}{PART_END}"
-        descriptor = os.open(part, _PART, 0o600, dir_fd=folder)
-        try:
-            with contextlib.suppress(OSError):  # no locks on this file system: sweep has none, too
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fill(descriptor)
-            _start_writing(descriptor)
-            if not _linked(folder, part, last):
-                os.fsync(descriptor)
-                os.rename(part, last, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(part, dir_fd=folder)
-            raise
-        finally:
-            os.close(descriptor)
 
     def _remove_folder(self, folder: str) -> bool:
         """Whether the folder is gone; one that is not empty stays."""
@@ -442,6 +429,33 @@ def _start_writing(descriptor: int) -> None:
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):  # it is advice
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _new_part(folder: int) -> tuple[str, int]:
+    """A fresh part file, locked where there are locks (elsewhere sweep goes by its age)."""
+    part = f"{PART_START}{secrets.token_hex(8)}{PART_END}"
+    descriptor = os.open(part, _PART, 0o600, dir_fd=folder)
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return part, descriptor
+
+
+def _write_part(
+    folder: int, part: str, descriptor: int, last: str, fill: Callable[[int], None]
+) -> None:
+    """Fill a part file and give it its name; it is closed, and gone if that fails."""
+    try:
+        fill(descriptor)
+        _start_writing(descriptor)
+        if not _linked(folder, part, last):
+            os.fsync(descriptor)
+            os.rename(part, last, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part, dir_fd=folder)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def _linked(folder: int, part: str, last: str) -> bool:
