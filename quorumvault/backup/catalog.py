@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup.errors import FutureVersion, NoBackup, RolledBack, WrongKey
+from quorumvault.backup.holdings import ManifestName, opens
 from quorumvault.backup.keys import FORMAT_VERSION
 from quorumvault.backup.manifest import parse_name
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from quorumvault.backup.keys import Keys
     from quorumvault.backup.storage import Storage
 
-__all__ = ["Found", "choose", "find", "newest"]
+__all__ = ["Found", "choose", "find", "newest", "newest_generation"]
 
 _FOLDER: Final = re.compile(r"qv([1-9][0-9]{0,8})-[0-9a-f]{32}")
 
@@ -76,12 +77,27 @@ def newest(storage: Storage, keys: Keys, *, known_generation: int = 0) -> Found:
     """
     first = find(storage, keys)[0]
     if first.generation < known_generation:
-        raise RolledBack(
-            f"{storage.shown} shows backup {first.generation} as the newest, but this device has"
-            f" written backup {known_generation} there: the storage went back in time, or its"
-            " listing is late. Try again in some minutes; if it stays, ask the storage provider"
-        )
+        raise _rolled_back(storage, first.generation, known_generation)
     return first
+
+
+def newest_generation(storage: Storage, keys: Keys, *, known_generation: int = 0) -> int:
+    """The generation for a device to remember: of the newest backup that opens, not only by name.
+
+    Whoever lays down a name with a large number must not make the device miss backups for ever.
+
+    Raises:
+        RolledBack: the newest that opens is older than `known_generation`.
+        BackupError: as `find`.
+
+    """
+    newest(storage, keys, known_generation=known_generation)
+    for one in find(storage, keys):
+        if opens(storage, keys, ManifestName(one.generation, one.backup_id, one.name)):
+            if one.generation < known_generation:
+                raise _rolled_back(storage, one.generation, known_generation)
+            return one.generation
+    return known_generation
 
 
 def choose(
@@ -103,6 +119,14 @@ def choose(
             return one
     there = ", ".join(str(one.generation) for one in found[:10])
     raise NoBackup(f"{storage.shown} holds no backup {generation}; it holds {there}")
+
+
+def _rolled_back(storage: Storage, shown: int, known: int) -> RolledBack:
+    return RolledBack(
+        f"{storage.shown} shows backup {shown} as the newest, but this device has written backup"
+        f" {known} there: the storage went back in time, or its listing is late. Try again in some"
+        " minutes; if it stays, ask the storage provider"
+    )
 
 
 def _explain_absence(storage: Storage, keys: Keys) -> None:

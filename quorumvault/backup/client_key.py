@@ -185,9 +185,9 @@ class KeyClient(ProfileClient):
         same = profile.key_id == keys.key_id.hex()
         known = self._known(profile) if same else 0
         try:
-            generation = catalog.newest(
+            generation = catalog.newest_generation(
                 self._open(profile), keys, known_generation=known
-            ).generation
+            )
         except NoBackup:  # enabled, and lost before the first backup
             generation = 0
         self._keeper.adopt(

@@ -27,7 +27,7 @@ from quorumvault.backup.errors import (
     StorageError,
 )
 from quorumvault.backup.exclude import Exclude
-from quorumvault.backup.holdings import ManifestName, chunks_of_newest, look
+from quorumvault.backup.holdings import ManifestName, chunks_of_newest, look, opens
 from quorumvault.backup.keys import BACKUP_ID_BYTES
 from quorumvault.backup.listing import Listing
 from quorumvault.backup.manifest import ManifestWriter
@@ -60,7 +60,7 @@ PASSES: Final = 3
 """How often the sources are read at most: again when a file was renamed under the walk's eyes, or
 when objects that were stored are not there."""
 FORGED_GENERATION: Final = 2**62
-"""No device ever counts so far; a name with such a number that does not open is ignored."""
+"""No device counts so far by itself: a name with such a number must open to be counted."""
 
 
 class Check(StrEnum):
@@ -214,7 +214,7 @@ class _Creation:
             files += not entry.is_folder
             total += entry.size
         holdings = look(self._storage, self._keys)
-        generation = _next_generation(holdings, order.known_generation)
+        generation = self._next_generation(holdings)
         proven = chunks_of_newest(self._storage, self._keys, holdings.manifests)
         if proven and not files:
             raise SourceRefused(
@@ -233,7 +233,7 @@ class _Creation:
 
         backup_id = os.urandom(BACKUP_ID_BYTES)
         own = ManifestName(generation, backup_id, self._keys.manifest_name(generation, backup_id))
-        created_s = int(time.time())
+        created_s = max(0, int(time.time()))
         with spooled() as spool:
             made = self._passes(places, own, created_s, spool, total)
             publish(
@@ -266,6 +266,31 @@ class _Creation:
             removed_objects=removed,
             skipped=made.skipped,
         )
+
+    def _next_generation(self, holdings: Holdings) -> int:
+        """One more than any before.
+
+        Raises:
+            RolledBack: there are backups, but none as new as what this device knows.
+
+        """
+        known = self._order.known_generation
+        newest = max(
+            (
+                manifest.generation
+                for manifest in holdings.manifests
+                if manifest.generation < FORGED_GENERATION
+                or opens(self._storage, self._keys, manifest)
+            ),
+            default=0,
+        )
+        if holdings.manifests and newest < known:
+            raise RolledBack(
+                f"the storage shows backup number {newest} as its newest, but this device made or"
+                f" knew number {known}: the storage went back in time, or is another one."
+                " Nothing was changed; check the storage's address"
+            )
+        return max(newest, known) + 1
 
     # ------------------------------------------------------------ chunks
 
@@ -407,21 +432,3 @@ class _Creation:
                 f"the new backup is whole, but older objects could not be removed: {error}."
                 " The next backup removes them"
             ) from error
-
-
-def _next_generation(holdings: Holdings, known_generation: int) -> int:
-    """One more than any before.
-
-    Raises:
-        RolledBack: there are backups, but none as new as what this device knows.
-
-    """
-    listed = [manifest.generation for manifest in holdings.manifests]
-    newest = max((number for number in listed if number < FORGED_GENERATION), default=0)
-    if listed and newest < known_generation:
-        raise RolledBack(
-            f"the storage shows backup number {newest} as its newest, but this device made or knew"
-            f" number {known_generation}: the storage went back in time, or is another one."
-            " Nothing was changed; check the storage's address"
-        )
-    return max(newest, known_generation) + 1
