@@ -36,7 +36,7 @@ from quorumvault.backup.progress import SILENT
 from quorumvault.backup.publish import publish
 from quorumvault.backup.readback import bad_chunks, missing_chunks
 from quorumvault.backup.removal import remove_older
-from quorumvault.backup.sources import gather
+from quorumvault.backup.sources import gather, leave_out
 from quorumvault.backup.spool import room, spooled
 from quorumvault.backup.upload import Uploads
 from quorumvault.backup.walk import Walk
@@ -321,7 +321,7 @@ class _Creation:
             if made.renamed is not None and not self._order.skip_unreadable:
                 raise SourceChanged(
                     f"files in {made.renamed} were renamed each time it was read; try again when"
-                    f" that is over, or exclude it: --exclude '{made.renamed}'"
+                    f" that is over, or exclude it: {leave_out(made.renamed)}"
                 )
             before, bad = bad, self._bad(made)
             if not bad:

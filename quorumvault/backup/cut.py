@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup.errors import Cancelled, SourceChanged, SourceRefused, SourceUnreadable
+from quorumvault.backup.manifest_frames import kept_time
 from quorumvault.backup.objects import CONTENT_BYTES
+from quorumvault.backup.sources import leave_out, quoted
 
 if TYPE_CHECKING:
     import threading
@@ -164,8 +166,6 @@ class Cutter:
             self._waiting += 1
             if entry.is_folder:
                 yield Folder(entry.path, entry.mtime_ns, entry.mode)
-            elif entry.size == 0:
-                yield Whole(File(entry.path, 0, entry.mtime_ns, entry.mode))
             else:
                 yield from self._file(entry)
         if self._packed:
@@ -205,7 +205,9 @@ class Cutter:
         before = self._settled(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, "it became something else than a file")
-        file = File(entry.path, before.st_size, before.st_mtime_ns, stat.S_IMODE(before.st_mode))
+        file = File(
+            entry.path, before.st_size, kept_time(before.st_mtime_ns), stat.S_IMODE(before.st_mode)
+        )
         if file.size > SMALL_BYTES:
             self._waiting += file.size // CONTENT_BYTES
             for start in range(0, file.size, CONTENT_BYTES):
@@ -214,6 +216,7 @@ class Cutter:
             yield Whole(file)
             return
         if not file.size:
+            _check_unchanged(descriptor, before)
             yield Whole(file)
             return
         if self._packed + file.size > CONTENT_BYTES:
@@ -274,13 +277,13 @@ class Cutter:
         if error.errno in {errno.ELOOP, errno.ENXIO, errno.EINVAL}:
             refused = SourceRefused(
                 f"{place} became something else than a file while it was read; try again,"
-                f" or exclude it: --exclude '{place}'"
+                f" or exclude it: {leave_out(place)}"
             )
             self._walk.skip(refused, place)
             return
         unreadable = SourceUnreadable(
             f"cannot read {place}: {error.strerror}; allow reading it, or exclude it:"
-            f" --exclude '{place}'"
+            f" {leave_out(place)}"
         )
         self._walk.skip(unreadable, place)
 
@@ -303,6 +306,9 @@ def _check_unchanged(descriptor: int, before: os.stat_result) -> None:
         before.st_ctime_ns,
     ):
         raise _ChangedError
+    # Some file systems (/proc, and a few made by programs) tell a size that is none.
+    if os.pread(descriptor, 1, before.st_size):
+        raise _ChangedError
 
 
 def _changed_message(entry: Entry, magic: bytes) -> str:
@@ -310,9 +316,9 @@ def _changed_message(entry: Entry, magic: bytes) -> str:
     if magic == SQLITE_MAGIC:
         return (
             f"{place} is a SQLite database in use: it changed each of the {TRIES} times it was"
-            f" read; back up a snapshot of it instead: sqlite3 '{place}' \".backup COPY\""
+            f' read; back up a snapshot of it instead: sqlite3 {quoted(place)} ".backup COPY"'
         )
     return (
         f"{place} changed each of the {TRIES} times it was read; close what writes to it,"
-        f" or exclude it: --exclude '{place}'"
+        f" or exclude it: {leave_out(place)}"
     )

@@ -32,6 +32,7 @@ __all__ = [
     "check_path",
     "decode_frame",
     "encode_frame",
+    "kept_time",
 ]
 
 MAX_FRAME_BYTES: Final = 65_536
@@ -130,6 +131,14 @@ def decode_frame(data: bytes | bytearray | memoryview) -> Frame:
     if isinstance(frame, Folder | File):
         check_path(frame.path)
     return frame
+
+
+def kept_time(mtime_ns: int) -> int:
+    """The time as a frame can hold it: the years 1677 to 2262.
+
+    Disks have others: NTFS begins in 1601, Btrfs and memory end nowhere.
+    """
+    return max(-_INT64 - 1, min(_INT64, mtime_ns))
 
 
 def check_path(path: Path) -> None:

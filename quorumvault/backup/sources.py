@@ -7,11 +7,13 @@ second holds the key.
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
+import re
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup import names
 from quorumvault.backup.errors import SourceRefused, SourceUnreadable
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
     from quorumvault.backup.exclude import Exclude
 
-__all__ = ["Source", "gather", "shown"]
+__all__ = ["Source", "gather", "leave_out", "quoted", "shown"]
+
+_ESCAPES: Final = re.compile(r"(?:\\\\|\\x[0-9a-f]{2})+")  # as `shown` makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,19 @@ class Source:
 def shown(path: bytes) -> str:
     """A path of this device as it may stand in a message."""
     return names.shown(tuple(path.split(b"/")))
+
+
+def leave_out(place: str) -> str:
+    """The option that leaves out just this place (as `shown`), to be typed into a shell.
+
+    A file's name may come from a stranger: typed as the message says, it must not be a command.
+    """
+    return f"--exclude {quoted('*'.join(map(glob.escape, _ESCAPES.split(place))))}"
+
+
+def quoted(text: str) -> str:
+    """One word of a shell, always in quotes."""
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def gather(
@@ -125,5 +142,5 @@ def _refuse_shared(source: Source, place: bytes, exclude: Exclude) -> None:
             return
     raise SourceRefused(
         f"{shown(source.place)} holds {shown(place)}, which is no part of a backup;"
-        f" exclude it: --exclude '{shown(place)}'"
+        f" exclude it: {leave_out(shown(place))}"
     )

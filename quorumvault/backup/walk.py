@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup.errors import SourceChanged, SourceRefused, SourceUnreadable
-from quorumvault.backup.manifest_frames import check_path
-from quorumvault.backup.sources import shown
+from quorumvault.backup.manifest_frames import check_path, kept_time
+from quorumvault.backup.sources import leave_out, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,7 +80,7 @@ class Entry:
         self.path = path
         self.is_folder = stat.S_ISDIR(status.st_mode)
         self.size = 0 if self.is_folder else status.st_size
-        self.mtime_ns = status.st_mtime_ns
+        self.mtime_ns = kept_time(status.st_mtime_ns)
         self.mode = stat.S_IMODE(status.st_mode)
 
     @property
@@ -207,7 +207,7 @@ class Walk:
         self.skip(
             SourceRefused(
                 f"{place} is a {_kind(status.st_mode)}, which a backup can't keep;"
-                f" exclude it: --exclude '{place}'"
+                f" exclude it: {leave_out(place)}"
             ),
             place,
         )
@@ -261,7 +261,7 @@ class Walk:
         if identity in self._keep_out:
             raise SourceRefused(
                 f"{entry.shown} is the backup's own and no part of it;"
-                f" exclude it: --exclude '{entry.shown}'"
+                f" exclude it: {leave_out(entry.shown)}"
             )
 
     def _leave(self, source: Source) -> None:
@@ -307,7 +307,7 @@ class Walk:
         self.skip(
             SourceUnreadable(
                 f"cannot read {place}: {error.strerror}; allow reading it, or exclude it:"
-                f" --exclude '{place}'"
+                f" {leave_out(place)}"
             ),
             place,
         )
