@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 TEST_STAMP := $(VENV)/.ready-dev
 SOURCES := pyproject.toml requirements.lock engines/Cargo.toml engines/Cargo.lock $(wildcard engines/src/*.rs)
 
-.PHONY: demo up can-up roll down stop status test fuzz lint format lock soak system clean bug-bank docs
+.PHONY: demo up can-up roll down stop status test fuzz lint format lock soak system clean bug-bank bench-backup docs
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -49,6 +49,12 @@ fuzz: $(TEST_STAMP)
 # Known bugs, one at a time, and which check sees each: ARGS="--jobs 2 --write", or some names.
 bug-bank: $(TEST_STAMP)
 	$(BIN)/python -m chaos.bugbank $(ARGS)
+
+# Backups of a made-up phone beside age and restic, on the same disk in the same run (MiB, rounds).
+SIZE ?= 1024
+ROUNDS ?= 3
+bench-backup: $(STAMP)
+	@$(BIN)/python -m chaos.backup_bench --size $(SIZE) --rounds $(ROUNDS) $(ARGS)
 
 # The pages that are made from the code; tests/docs says when they are out of date.
 docs: $(STAMP)
