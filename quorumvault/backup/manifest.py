@@ -60,6 +60,7 @@ __all__ = [
     "Path",
     "parse_name",
     "read_manifest",
+    "sealed_pieces",
 ]
 
 _READ_BYTES: Final = 1_048_576
@@ -179,6 +180,31 @@ def read_manifest(
     stream = _plaintext(Opener(keys.manifest_key, _aad(keys, generation, backup_id)), source)
     try:
         yield from _frames(stream, rules)
+    except ValueError as error:
+        damaged(name, str(error))
+
+
+def sealed_pieces(
+    keys: Keys, generation: int, backup_id: bytes, source: BinaryIO
+) -> Iterator[bytes]:
+    """The object as it is stored, piece by piece, to be kept: what is not authentic ends it.
+
+    So a storage can't fill a disk: of what it made up it gets 2 MiB written at most.
+
+    Raises:
+        Damaged, FutureVersion, StorageError: as `read_manifest`.
+
+    """
+    name = keys.manifest_name(generation, backup_id)
+    start = _read_exactly(source, PREAMBLE_BYTES)
+    check_preamble(name, KIND_MANIFEST, start)
+    yield start
+    opener = Opener(keys.manifest_key, _aad(keys, generation, backup_id))
+    try:
+        while data := source.read(_READ_BYTES):
+            opener.feed(data)
+            yield data
+        opener.finish()
     except ValueError as error:
         damaged(name, str(error))
 

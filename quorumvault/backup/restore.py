@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO
 
 from quorumvault.backup.catalog import Found, choose, find
 from quorumvault.backup.errors import (
@@ -26,7 +26,7 @@ from quorumvault.backup.errors import (
     TargetRefused,
 )
 from quorumvault.backup.fill import Filler
-from quorumvault.backup.manifest import read_manifest
+from quorumvault.backup.manifest import read_manifest, sealed_pieces
 from quorumvault.backup.place import Folders, open_target, refused, sync_disk, unmake_target
 from quorumvault.backup.progress import SILENT
 from quorumvault.backup.selection import Selection
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from quorumvault.backup.storage import Storage
 
 __all__ = ["Restored", "copy_manifest", "explain_damage", "restore"]
-
-_COPY_BYTES: Final = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +257,7 @@ class _Work:
         """Read, look, fetch, move."""
         try:
             with staging.manifest() as manifest, staging.tree() as tree:
-                copy_manifest(self._storage, found, manifest, self._progress)
+                copy_manifest(self._storage, self._keys, found, manifest, self._progress)
 
                 def frames() -> Iterator[Frame]:
                     manifest.seek(0)
@@ -325,11 +323,14 @@ class _Work:
         )
 
 
-def copy_manifest(storage: Storage, found: Found, into: BinaryIO, progress: Progress) -> None:
+def copy_manifest(
+    storage: Storage, keys: Keys, found: Found, into: BinaryIO, progress: Progress
+) -> None:
     """Copy the sealed manifest into a file, in phase "read".
 
     Raises:
-        Damaged: it is not there, or longer than listed.
+        Damaged: it is not there, longer than listed, or not what was sealed.
+        FutureVersion: it is of a later version of the format.
         StorageError: the provider refused or failed.
 
     """
@@ -338,7 +339,7 @@ def copy_manifest(storage: Storage, found: Found, into: BinaryIO, progress: Prog
     copied = 0
     try:
         with storage.open(found.name) as source:
-            while block := source.read(_COPY_BYTES):
+            for block in sealed_pieces(keys, found.generation, found.backup_id, source):
                 copied += len(block)
                 if size is not None and copied > size:
                     raise Damaged(

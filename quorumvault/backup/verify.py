@@ -85,7 +85,7 @@ def verify(
     check = _Check(storage, keys, found, progress, stop or threading.Event())
     with tempfile.TemporaryFile() as manifest:
         try:
-            copy_manifest(storage, found, manifest, progress)
+            copy_manifest(storage, keys, found, manifest, progress)
             return check.run(manifest, workers or default_workers())
         except Damaged as error:
             raise explain_damage(storage, keys, found, error) from error

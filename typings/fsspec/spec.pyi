@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from asyncio import AbstractEventLoop
+from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO
 
 class _Listings:
@@ -26,4 +27,6 @@ class AbstractFileSystem:
     def rmdir(self, path: str) -> None: ...
     def rm(self, path: str, *, recursive: bool) -> None: ...
     def invalidate_cache(self, path: str | None = ...) -> None: ...
+    loop: AbstractEventLoop  # of those with async_impl
     call_s3: Callable[..., dict[str, Any]]  # s3fs's
+    _call_s3: Callable[..., Awaitable[dict[str, Any]]]
