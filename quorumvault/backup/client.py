@@ -10,6 +10,7 @@ profile's lock. `AsyncBackup` (client_async.py) has the same methods for an even
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -264,6 +265,6 @@ class Backup(KeyClient):
                 stop=stop,
             )
             self._keeper.note(**self._settings())
-            self._keeper.lock_new_key(secret, made.generation, made.created_s)
+            doubts = self._keeper.lock_new_key(secret, made.generation, made.created_s)
             self._keeper.sweep()
-            return made
+            return dataclasses.replace(made, doubts=doubts)

@@ -6,6 +6,7 @@ the storage has to say about a recovered key.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup import catalog
@@ -21,7 +22,7 @@ from quorumvault.backup.errors import (
 from quorumvault.backup.key_store import KEY_BYTES
 from quorumvault.backup.keys import FORMAT_VERSION, Keys, key_id_of
 from quorumvault.backup.strength import require
-from quorumvault.backup.work import Enabling, ToDigits
+from quorumvault.backup.work import Enabling, NewKey, ToDigits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +124,8 @@ class KeyClient(ProfileClient):
             Exhausted, Locked, NotRegistered: the key is gone, or never was there.
             Unavailable, Superseded, Tampered, RollbackDetected, Denied: see quorumvault.errors.
             WrongKey: the password is right, but the storage holds backups of other keys only.
-            AlreadyEnabled: this device locks its key by digits.
+            AlreadyEnabled: this device locks its key by digits, or holds the key of another backup
+                that the storage still has.
             FutureVersion, Damaged, StorageError, InUse, DeviceStateError.
 
         """
@@ -152,7 +154,8 @@ class KeyClient(ProfileClient):
             MistypedDigits: with the places, where they are known.
             NoBackup: the storage holds no backup at all.
             WrongKey: these are the digits of no backup here, nor nearly.
-            AlreadyEnabled: this device locks its key by a password.
+            AlreadyEnabled: this device locks its key by a password, or holds the key of another
+                backup that the storage still has, of a profile that is gone.
             FutureVersion, Damaged, StorageError, InUse, DeviceStateError.
 
         """
@@ -182,6 +185,7 @@ class KeyClient(ProfileClient):
     def _adopt(self, profile: Profile, key: bytes, mode: Mode, registration: str | None) -> None:
         """Learn the newest generation, and make the key this device's."""
         keys = Keys.of(key)
+        self._refuse_to_forget(profile, keys)
         same = profile.key_id == keys.key_id.hex()
         known = self._known(profile) if same else 0
         try:
@@ -198,6 +202,27 @@ class KeyClient(ProfileClient):
             last_created_s=profile.last_created_s if same else None,
             **self._settings(),
         )
+
+    def _refuse_to_forget(self, profile: Profile, keys: Keys) -> None:
+        """The key on this device may be the only one of a backup that the storage still has.
+
+        The vault kept it under a password, and another device's has taken its place there. (Of one
+        that is locked by digits, its owner has these.)
+        """
+        if profile.mode == "digits":
+            return
+        held = self._keeper.held()
+        if held is None or held.key_id == keys.key_id:
+            return
+        if isinstance(profile.work, NewKey) and profile.work.key_id == keys.key_id.hex():
+            return  # it takes the place of that one, as its owner wanted
+        with contextlib.suppress(NoBackup, WrongKey):
+            if catalog.newest_generation(self._open(profile), held):
+                raise AlreadyEnabled(
+                    f"this device holds the key of another backup in the storage ({held.folder}),"
+                    " perhaps the only one: recover with another profile; or disable backups here"
+                    " first, if that backup is of no use"
+                )
 
     # ------------------------------------------------------------ another lock
 

@@ -86,6 +86,7 @@ class Made:
         stored_bytes: all objects of this backup in the storage.
         removed_objects: how many older ones went.
         skipped: places that are not in it, as `skip_unreadable` allowed.
+        doubts: of `new_key` with a password: as `Secured` has them.
 
     """
 
@@ -101,6 +102,7 @@ class Made:
     stored_bytes: int
     removed_objects: int
     skipped: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def create(

@@ -76,9 +76,10 @@ class Device:
         """The profile as it is on disk.
 
         Raises:
-            DeviceStateError: damaged, unreadable or from a newer version.
+            DeviceStateError: damaged, unreadable, from a newer version, or others can write to it.
 
         """
+        self._refuse_others()
         path = self._profile
         try:
             text = durable.read_file(path, MAX_PROFILE_BYTES)
@@ -119,17 +120,30 @@ class Device:
                 f"cannot write the profile {self._profile}: {error.strerror}; it is unchanged"
             ) from error
 
+    def _refuse_others(self) -> None:
+        """Whoever can write here can put a key of their own in, and read the next backup."""
+        try:
+            found = self.folder.stat()
+        except OSError:
+            return  # not there yet; whatever else it is, the next call says
+        if found.st_mode & 0o022 or os.geteuid() not in {found.st_uid, 0}:
+            raise DeviceStateError(
+                f"others may write to the profile's folder {self.folder}: look whether its files"
+                f" are yours, then make it yours alone (chmod 700 {self.folder})"
+            )
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other calls and processes from changing the same profile meanwhile.
 
         Raises:
             InUse: one is at work.
-            DeviceStateError: the folder can't be made or written.
+            DeviceStateError: the folder can't be made or written, or others can write to it.
 
         """
         try:
             self.folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
+            self._refuse_others()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self.folder / "lock", flags, 0o600)
         except OSError as error:

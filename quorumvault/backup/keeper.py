@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec.structs import replace
 
@@ -63,6 +63,10 @@ WARNING: Final[dict[Mode, str]] = {
 """What the owner has to know, by mode."""
 
 
+_Fate = Literal["deleted", "none", "others"]
+"""Of the vault's record, when it is to be deleted: it is, there was none, or it is not ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Secured:
     """How the key is locked now.
@@ -72,12 +76,15 @@ class Secured:
         warning: what the owner loses with the device and the secret; show it.
         doubts: why the vault's registration is not confirmed by three data centers, a sentence
             each; recovering once, on any device, confirms it.
+        others: with digits: the vault keeps a key for the account that another device registered,
+            perhaps the same one. It was not touched: its password opens what it opened before.
 
     """
 
     mode: Mode
     warning: str
     doubts: tuple[str, ...] = ()
+    others: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,14 @@ class Keeper:
             hint = f" ({told})" if (told := unfinished(profile.work)) else ""
             raise NotEnabled(f"backups are off on this device{hint}: enable them, or recover a key")
         return self._held("current", profile.key_id)
+
+    def held(self) -> Keys | None:
+        """The keys of what slot `current` holds, whether the profile knows it or not."""
+        try:
+            key = self._store.load("current")
+        except DeviceStateError:
+            return None  # no key any more
+        return None if key is None else Keys.of(key)
 
     def next_key(self, work: Enabling | NewKey) -> bytes:
         """The key that is on its way.
@@ -337,11 +352,12 @@ class Keeper:
             self._save(profile, work=None)
             self._store.erase("next")
 
-    def _end_record(self, profile: Profile) -> None:
-        self._delete_record(profile.registration)
+    def _end_record(self, profile: Profile) -> _Fate:
+        fate = self._delete_record(profile.registration)
         self._save(profile, registration=None, work=None)
+        return fate
 
-    def _delete_record(self, registration: str | None) -> bool:
+    def _delete_record(self, registration: str | None) -> _Fate:
         """Delete the record if it is ours."""
         vault = self._door.open()
         if self._door.waits():  # it could come to life after the delete
@@ -351,13 +367,15 @@ class Keeper:
                 vault.abandon_registration()
         seen = vault.status()
         ours = seen.mine or _hex(seen.registration_id) == registration
-        if seen.registration_id is None or not ours:
-            return False
+        if seen.registration_id is None:
+            return "none"
+        if not ours:
+            return "others"
         vault.delete(only=seen.registration_id)
-        return True
+        return "deleted"
 
     def _disable(self, work: Disabling) -> Disabled:
-        deleted = work.vault and self._delete_record(work.registration)
+        deleted = work.vault and self._delete_record(work.registration) == "deleted"
         removed = sum(map(self._forget, work.folders)) if work.delete_copies else 0
         self._store.erase("current")
         self._store.erase("next")
@@ -450,8 +468,8 @@ class Keeper:
     def confirm_digits(self, profile: Profile) -> Secured:
         """The digits of the current key were typed back: the vault's record goes."""
         profile = self._save(profile, mode="digits", work=ToDigits(confirmed=True))
-        self._end_record(profile)
-        return Secured("digits", WARNING["digits"])
+        fate = self._end_record(profile)
+        return Secured("digits", WARNING["digits"], others=fate == "others")
 
     def begin_new_key(self, profile: Profile) -> NewKey:
         """The work that is under way, or a new one."""

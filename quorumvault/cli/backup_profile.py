@@ -31,7 +31,10 @@ FILE: Final = "app-settings.json"
 FORMAT: Final = 1
 MAX_SETTINGS_BYTES: Final = 1 << 20
 PROFILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-SECRET_WORDS: Final = ("secret", "password", "passwd", "token", "auth", "credential")
+SECRET_WORDS: Final = (
+    *("secret", "password", "passwd", "pwd", "passphrase", "token", "auth", "credential"),
+    *("account_key", "private_key", "api_key", "apikey", "connection_string", "signature", "sas"),
+)
 """An option of the storage with one of these in its name is not taken from the command line."""
 
 

@@ -159,12 +159,23 @@ def may_replace(opened: Opened, *, replace: bool) -> bool:
     return True
 
 
+def tell_doubts(doubts: Sequence[str]) -> None:
+    """What the vault could not confirm about a registration."""
+    if doubts:
+        talk.print("Not yet confirmed by three data centers:", style="yellow")
+        for doubt in doubts:
+            talk.print(f"  - {one_line(doubt)}", markup=False)
+
+
 def tell_secured(opened: Opened, secured: Secured, line: str) -> None:
     """How the key is locked now, and what the vault could not confirm."""
-    if secured.doubts:
-        talk.print("Not yet confirmed by three data centers:", style="yellow")
-        for doubt in secured.doubts:
-            talk.print(f"  - {one_line(doubt)}", markup=False)
+    tell_doubts(secured.doubts)
+    if secured.others:
+        talk.print(
+            "The vault still keeps a key for this account, of another device; it was not touched,"
+            " and its password opens what it opened before.",
+            style="yellow",
+        )
     opened.tell(facts_of(secured), line)
 
 
@@ -245,6 +256,7 @@ def tell_made(opened: Opened, made: Made, seconds: float) -> None:
     """A line for a person, everything for a script."""
     for each in made.skipped:
         talk.print(f"left out: {one_line(each)}", markup=False)
+    tell_doubts(made.doubts)
     what = f"{plural(made.files, 'file')}, {size(made.bytes)}"
     how = f"{seconds:.1f} s{speed(made.bytes, seconds)}; {size(made.uploaded_bytes)} uploaded"
     if made.removed_objects:

@@ -361,3 +361,12 @@ def test_a_list_that_never_begins_writes_nothing_itself(capsys):
     with pytest.raises(errors.Damaged):
         backup_show.list_stream("files", _broken_off(0))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["account_key=x", "connection_string=x", "passphrase=x", "pwd=x", 'kwargs:={"api_key": "x"}'],
+)
+def test_options_that_hold_a_secret_come_from_a_file_only(option):
+    with pytest.raises(typer.BadParameter, match="can be read by others"):
+        backup_profile.storage_options([option])

@@ -1,0 +1,103 @@
+"""What one phone does to the vault or the storage costs no other phone its backup in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from phones import OTHER_PASSWORD, PASSWORD, World, whole
+
+from quorumvault.backup.errors import AlreadyEnabled, DeviceStateError
+
+
+@pytest.fixture
+def world(ground: Path) -> World:
+    made = World(ground)
+    with made.phone() as phone:
+        phone.enable_with_password(PASSWORD)
+        phone.create([made.data])
+    return made
+
+
+def test_a_key_whose_backup_is_still_there_is_not_forgotten_for_the_one_in_the_vault(
+    world: World,
+) -> None:
+    with world.phone("other") as other:
+        other.enable_with_password(OTHER_PASSWORD, replace=True)
+        other.create([world.data])
+    before = world.key()
+    with world.phone() as phone:
+        with pytest.raises(AlreadyEnabled, match="perhaps the only one"):
+            phone.recover_with_password(OTHER_PASSWORD)
+        assert whole(phone)
+    assert world.key() == before
+    with world.phone("another-profile") as again:
+        again.recover_with_password(OTHER_PASSWORD)
+        assert whole(again)
+
+
+def test_a_key_without_its_profile_is_not_forgotten_while_its_backup_is_there(
+    world: World,
+) -> None:
+    with world.phone("other") as other:
+        digits = other.make_digits()
+        other.enable_with_digits(digits)
+        other.create([world.data])
+    (world.root / "phone" / "profile.json").unlink()
+    before = world.key()
+    with world.phone() as phone:
+        with pytest.raises(AlreadyEnabled, match="perhaps the only one"):
+            phone.recover_with_digits(digits)
+        assert world.key() == before
+        phone.recover_with_password(PASSWORD)  # of that very key
+        assert whole(phone)
+
+
+def test_the_new_key_of_another_phone_takes_the_place_of_the_old_one(world: World) -> None:
+    with world.phone("other") as other:
+        other.recover_with_password(PASSWORD)
+        other.new_key([world.data], password=OTHER_PASSWORD)
+    with world.phone() as phone:
+        phone.recover_with_password(OTHER_PASSWORD)
+        assert whole(phone)
+    assert world.key() == world.key("other")
+
+
+def test_digits_say_so_when_another_phones_password_still_opens_the_key(world: World) -> None:
+    with world.phone("other") as other:
+        other.recover_with_password(PASSWORD)
+        other.change_password(OTHER_PASSWORD)
+    with world.phone() as phone:
+        assert phone.confirm_digits(phone.switch_to_digits()).others
+    with world.phone("third") as third:
+        third.recover_with_password(OTHER_PASSWORD)
+        assert whole(third)
+
+
+def test_digits_end_the_own_password(world: World) -> None:
+    with world.phone() as phone:
+        assert not phone.confirm_digits(phone.switch_to_digits()).others
+    with world.phone("third") as third:
+        assert third.guesses() is None
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o722])
+def test_a_profile_that_others_can_write_to_is_not_used(world: World, mode: int) -> None:
+    (world.root / "phone").chmod(mode)
+    with world.phone() as phone:
+        for call in (phone.status, phone.list, lambda: phone.create([world.data])):
+            with pytest.raises(DeviceStateError, match="others may write to"):
+                call()
+    (world.root / "phone").chmod(0o700)
+    with world.phone() as phone:
+        assert whole(phone)
+
+
+def test_a_new_key_tells_what_the_vault_could_not_confirm(world: World) -> None:
+    world.vault.down = {2, 4}
+    with world.phone() as phone:
+        made = phone.new_key([world.data], password=OTHER_PASSWORD)
+    assert "fewer than four" in made.doubts[0]
+    world.vault.down = set()
+    with world.phone() as phone:
+        assert phone.create([world.data]).doubts == ()
