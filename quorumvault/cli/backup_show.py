@@ -32,6 +32,7 @@ from rich.text import Text
 
 from quorumvault.backup.errors import BackupError
 from quorumvault.cli.backup_exits import Told, exit_code, facts, one_line
+from quorumvault.cli.exits import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,6 +50,7 @@ PHASES: Final = {
 NARROW: Final = 70
 """Columns below which size and speed are left out, so that the bar and the time stay."""
 ENOUGH_FOR_SPEED: Final = 1 << 20
+SHOW_CURSOR: Final = b"\x1b[?25h\r\n"
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -184,7 +186,9 @@ class _Figures(ProgressColumn):
 def stoppable(console: Console) -> Iterator[threading.Event]:
     """Ctrl-C (and SIGTERM) set the event, so that the work ends where it can be taken up again.
 
-    A second Ctrl-C ends it at once. Only in the main thread; elsewhere nothing is caught.
+    A second Ctrl-C ends the process at once, as a kill does, which all work here survives: a
+    thread may wait for minutes for a provider that does not answer. Only in the main thread;
+    elsewhere nothing is caught.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -192,12 +196,14 @@ def stoppable(console: Console) -> Iterator[threading.Event]:
         return
 
     def on_signal(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
         # Straight to the descriptor: the console may be in the middle of a line.
+        if stop.is_set():
+            if console.is_terminal:
+                os.write(2, SHOW_CURSOR)  # the bars hide it
+            os._exit(Exit.CANCELLED)
+        stop.set()
         if console.is_terminal:
-            os.write(2, b"\r\nStopping ...\r\n")
+            os.write(2, b"\r\nStopping ... (once more: at once)\r\n")
 
     former = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
