@@ -133,6 +133,8 @@ async def _demo(
             return await _exec(command, cluster, connection_file)
         await _story(cluster)
         story_told = True
+        if connection_file is not None:
+            _publish(cluster, connection_file)  # two nodes were killed and have other pids now
         await _stay(cluster, wanted=stay)
     except ClusterError as error:
         raise Failure(str(error), Exit.UNEXPECTED) from error

@@ -120,6 +120,8 @@ def test_without_a_terminal_it_stays_up_when_told_to(tmp_path: Path):
     ) as started:
         assert started.stdout is not None
         assert any("stay up until you press Ctrl-C" in line for line in started.stdout)
+        pids = [node["pid"] for node in json.loads(published.read_bytes())["nodes"]]
+        alive = [pid for pid in pids if psutil.pid_exists(pid)]
         probed = subprocess.run(
             [*DEMO[:-1], "probe", "--connection", str(published)],
             capture_output=True, text=True, timeout=60, check=False,
@@ -127,6 +129,7 @@ def test_without_a_terminal_it_stays_up_when_told_to(tmp_path: Path):
         started.send_signal(signal.SIGINT)
         assert started.wait(timeout=30) == 0
     assert probed.returncode == 0, probed
+    assert pids == alive, "the story killed two nodes; the file names those that came back"
 
 
 def test_a_terminated_demo_ends_its_nodes(tmp_path: Path):
