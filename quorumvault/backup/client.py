@@ -145,7 +145,7 @@ class Backup(KeyClient):
             profile = self._keeper.settle(strict=False)
             keys = Keys.of(self._keeper.key(profile))
             made = create(
-                self._open(profile),
+                self._expected(profile),
                 keys,
                 [Path(path) for path in paths],
                 known_generation=self._known(profile),
@@ -253,7 +253,7 @@ class Backup(KeyClient):
                 compare_typed(digits, key)
                 self._keeper.confirm_next_digits(work)
             made = create(
-                self._open(profile),
+                self._expected(profile),
                 Keys.of(key),
                 [Path(path) for path in paths],
                 known_generation=work.generation,

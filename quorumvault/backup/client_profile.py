@@ -173,6 +173,13 @@ class ProfileClient:
                 self._storage = Storage(url, options)
             return self._storage
 
+    def _expected(self, profile: Profile) -> Storage:
+        """The same to write to: where backups of this device are, their folder must be."""
+        storage = self._open(profile)
+        if self._known(profile):
+            storage.expect()
+        return storage
+
     def _shown(self, profile: Profile) -> str | None:
         """The storage for people to read."""
         url = self._url or profile.storage

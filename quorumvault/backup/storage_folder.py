@@ -70,6 +70,16 @@ class FolderStore:
         self._settled: set[str] = set()
         self._folders: set[str] = set()
 
+    def expect(self) -> None:
+        """The folder was there before: missing, it is on a disk that is not mounted."""
+        with self._said("look for", ""):
+            self._check_root()
+            if not os.path.isdir(self._root):  # noqa: PTH112 - of a text
+                raise StorageUnreachable(
+                    f"the folder {self._place.shown}, which has this device's backups, is not"
+                    " there: is the disk connected? To begin anew in that place, make it first"
+                )
+
     # ------------------------------------------------------------ reading
 
     def walk(self, folder: str, start: str) -> Iterator[tuple[str, int]]:

@@ -579,6 +579,21 @@ def test_a_storage_that_went_back_in_time_is_told(world):
     assert world.phone("new").recover_with_password(PASSWORD).generation == 1
 
 
+def test_a_storage_folder_that_is_gone_is_not_made_anew_on_the_disk_below_its_mount_point(world):
+    phone = enabled(world)
+    away = world.storage.rename(world.fresh("unplugged"))
+    with pytest.raises(errors.StorageUnreachable, match="connected"):
+        phone.create([world.data])
+    with pytest.raises(errors.StorageUnreachable, match="connected"):
+        phone.new_key([world.data], password=OTHER_PASSWORD)
+    assert not world.storage.exists()
+    away.rename(world.storage)
+    assert phone.new_key([world.data], password=OTHER_PASSWORD).generation == 1  # of the new key
+    shutil.rmtree(world.storage)
+    world.storage.mkdir()  # the owner wants to begin anew there
+    assert phone.create([world.data]).generation == 2
+
+
 def test_another_storage_begins_anew_and_is_remembered(world):
     enabled(world)
     other = world.fresh("other-storage")
