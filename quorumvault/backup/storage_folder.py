@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from quorumvault.backup.errors import Damaged, NotThere, StorageUnreachable
 from quorumvault.backup.storage_errors import of_disk
+from quorumvault.backup.storage_names import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -92,10 +93,10 @@ class FolderStore:
             for name, is_folder, size in entries:
                 if name.startswith(begin):
                     path = f"{here}/{name}" if here else name
-                    if is_folder:
-                        waiting.append((path, ""))
-                    else:
+                    if not is_folder:
                         yield path, size
+                    elif is_name(path):  # else nothing of ours is in it, and it may have no end
+                        waiting.append((path, ""))
 
     def folders(self, start: str) -> list[str]:
         """The folders in the root whose names begin so."""
@@ -210,7 +211,8 @@ class FolderStore:
             here = waiting.pop()
             with self._said("list", here):
                 entries = self._entries(here)
-            waiting += [f"{here}/{name}" if here else name for name, folder, _ in entries if folder]
+            inner = (f"{here}/{name}" if here else name for name, folder, _ in entries if folder)
+            waiting += filter(is_name, inner)
             swept += self._sweep(here)
         return swept
 

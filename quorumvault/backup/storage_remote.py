@@ -27,6 +27,7 @@ from fsspec.core import url_to_fs
 from quorumvault.backup.errors import NotThere, StorageError, StorageUnreachable
 from quorumvault.backup.storage_errors import of_provider, said
 from quorumvault.backup.storage_folder import TooShortError, too_large
+from quorumvault.backup.storage_names import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -107,10 +108,10 @@ class RemoteStore:
             here, begin = waiting.pop()
             for name, is_folder, size in self._entries(here):
                 if name.rpartition("/")[2].startswith(begin):
-                    if is_folder:
-                        waiting.append((name, ""))
-                    else:
+                    if not is_folder:
                         yield name, size
+                    elif is_name(name):  # else nothing of ours is in it, and it may have no end
+                        waiting.append((name, ""))
 
     def folders(self, start: str) -> list[str]:
         """The folders in the root whose names begin so."""

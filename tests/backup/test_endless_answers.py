@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from grounds import Between, Exchange, between, s3_storage_at, webdav_storage_at
+from grounds import Answer, Between, Exchange, between, s3_storage_at, webdav_storage_at
 from made_backup import Tree, put_backup
 
 from quorumvault.backup.errors import Damaged
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.restore import restore
 from quorumvault.backup.storage import Storage
+from quorumvault.backup.storage_folder import FolderStore
 from quorumvault.backup.verify import verify
 
 KEYS = Keys.of(bytes(range(32)))
@@ -106,3 +107,52 @@ def test_a_made_up_list_of_files_is_not_kept_however_long_it_is(ground: Path, st
                 work(counting)
             assert counting.read <= 3 * MIB
     assert not (ground / "target").exists()
+
+
+def test_folders_in_folders_without_end_are_not_followed(
+    webdav_server: str,
+) -> None:
+    def one_more(exchange: Exchange) -> None:
+        path = exchange.handler.path.rstrip("/")
+        exchange.body()
+        told = (
+            '<?xml version="1.0"?><d:multistatus xmlns:d="DAV:">'
+            + "".join(
+                f"<d:response><d:href>{href}</d:href><d:propstat><d:prop><d:resourcetype>"
+                "<d:collection/></d:resourcetype></d:prop><d:status>HTTP/1.1 200 OK</d:status>"
+                "</d:propstat></d:response>"
+                for href in (f"{path}/", f"{path}/aa/")
+            )
+            + "</d:multistatus>"
+        )
+        exchange.send(Answer(207, [("Content-Type", "application/xml")], told.encode()))
+
+    with (
+        between(webdav_server) as proxy,
+        webdav_storage_at(proxy.address, "phones/deep") as storage,
+    ):
+        proxy.on("PROPFIND", one_more)
+        assert list(storage.list("qv1-00ff/")) == []
+        assert proxy.asked("PROPFIND") < 20
+
+
+def test_in_a_folder_neither(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = os.open(ground, os.O_RDONLY)
+    for name in ("storage", "qv1-00ff", *["aa"] * 300):
+        os.mkdir(name, dir_fd=deep)
+        inner = os.open(name, os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = inner
+    os.close(deep)
+    looks: list[str] = []
+    real = FolderStore._entries
+
+    def entries(self: FolderStore, folder: str) -> list[tuple[str, bool, int]]:
+        looks.append(folder)
+        return real(self, folder)
+
+    monkeypatch.setattr(FolderStore, "_entries", entries)
+    with Storage(str(ground / "storage")) as storage:
+        assert list(storage.list("qv1-00ff/")) == []
+        assert storage.sweep("qv1-00ff") == 0
+    assert len(looks) < 20
