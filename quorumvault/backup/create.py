@@ -57,8 +57,8 @@ WORKERS: Final = 4
 """Threads unless told otherwise: with their buffers they need 60 to 100 MiB."""
 TOOL: Final = f"quorumvault {version('quorumvault')}"
 PASSES: Final = 3
-"""How often the sources are read at most: again when a file was renamed under the walk's eyes, or
-when objects that were stored are not there."""
+"""How often the sources are read at most: again when a file was renamed under the walk's eyes, when
+a database was changed before its log was read, or when objects that were stored are not there."""
 FORGED_GENERATION: Final = 2**62
 """No device counts so far by itself: a name with such a number must open to be counted."""
 
@@ -192,6 +192,7 @@ class _Pass:
     lengths: dict[bytes, int]
     manifest_bytes: int
     renamed: str | None
+    torn: str | None
     skipped: tuple[str, ...]
 
 
@@ -318,8 +319,14 @@ class _Creation:
         for last in (False,) * (PASSES - 1) + (True,):
             self._order.progress.phase("upload", total)
             made = self._pass(places, own, created_s, spool)
-            if made.renamed is not None and not last:
+            if (made.renamed or made.torn) is not None and not last:
                 continue
+            if made.torn is not None:
+                raise SourceChanged(
+                    f"{made.torn} is a database in use: each time it was read, it was changed"
+                    " before its log was; back up a snapshot of it instead (SQLite: VACUUM INTO),"
+                    f" or exclude it: {leave_out(made.torn)}"
+                )
             if made.renamed is not None and not self._order.skip_unreadable:
                 raise SourceChanged(
                     f"files in {made.renamed} were renamed each time it was read; try again when"
@@ -390,6 +397,7 @@ class _Creation:
             lengths=uploads.lengths,
             manifest_bytes=manifest_bytes,
             renamed=walk.renamed,
+            torn=walk.torn,
             skipped=(*walk.skipped, *([] if walk.renamed is None else [walk.renamed])),
         )
 

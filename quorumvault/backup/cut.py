@@ -212,11 +212,14 @@ class Cutter:
             self._waiting += file.size // CONTENT_BYTES
             for start in range(0, file.size, CONTENT_BYTES):
                 yield self._part(descriptor, start, min(CONTENT_BYTES, file.size - start))
+            self._look_for_logs(entry, descriptor)
             _check_unchanged(descriptor, before)
+            self._walk.has_read(entry, before)
             yield Whole(file)
             return
         if not file.size:
             _check_unchanged(descriptor, before)
+            self._walk.has_read(entry, before)
             yield Whole(file)
             return
         if self._packed + file.size > CONTENT_BYTES:
@@ -225,12 +228,22 @@ class Cutter:
             self._pack, self._packed, self._waiting = self._buffers(), 0, 0
         place = memoryview(self._pack)[self._packed : self._packed + file.size]
         _fill(descriptor, place, 0)
+        self._look_for_logs(entry, descriptor)
         _check_unchanged(descriptor, before)
+        self._walk.has_read(entry, before)
         self._packed += file.size
         self._read(file.size)
         yield Packed(file)
         if self._packed >= PACK_MIN_BYTES and self._ends(place):
             yield self._flush()
+
+    def _look_for_logs(self, entry: Entry, descriptor: int) -> None:
+        """Before the last look at a database: one without a log was not in the middle of a change.
+
+        (Its log is there as long as a change is.)
+        """
+        if os.pread(descriptor, len(SQLITE_MAGIC), 0) == SQLITE_MAGIC:
+            self._walk.look_for_logs(entry)
 
     def _part(self, descriptor: int, start: int, length: int) -> Part:
         if self._stop.is_set():

@@ -7,12 +7,18 @@ above are closed and opened again by ``..``, and must be the same ones then.
 Order: by the bytes of the names, a folder before what is in it. A manifest needs just that, so a
 file that was renamed to an earlier name while its folder was read is one for another walk: then
 `renamed` is set.
+
+SQLite keeps a database in two files while it is used: `messages.db`, and what was written lately in
+`messages.db-wal` (or what undoes it in `messages.db-journal`). Each may be read without a change
+and the two not belong together, if the one was written into the other in between. So a database
+must be as it was read until its log has been read; else `torn` is set, for another walk.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +41,8 @@ KEPT_OPEN: Final = 64
 """Levels whose folders stay open; further ones up are opened again on the way back."""
 _PLAIN_DEPTH: Final = 64
 _PLAIN_BYTES: Final = 1_024  # within these two no path of a disk breaks a rule of `check_path`
+
+_LOGS: Final = (b"-journal", b"-wal")
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -125,8 +133,10 @@ class Walk:
         self._skip = skip_unreadable
         self._keep_out = _identities(keep_out)
         self._levels: list[_Level] = []
+        self._databases: dict[tuple[bytes, ...], tuple[int, ...]] = {}
         self.skipped: list[str] = []
         self.renamed: str | None = None
+        self.torn: str | None = None
 
     def vanished(self, entry: Entry) -> None:
         """Tell that the last entry is gone: its folder is listed again, for its new name.
@@ -136,6 +146,37 @@ class Walk:
 
         """
         self._gone(entry._source, entry._level)  # noqa: SLF001 - of the same module
+        self._check_database(entry._source, entry._level, entry.path)  # noqa: SLF001
+
+    def look_for_logs(self, entry: Entry) -> None:
+        """See to it that the log of this database is met, if it came after the listing."""
+        level = entry._level  # noqa: SLF001 - of the same module
+        for end in _LOGS:
+            log = entry.path[-1] + end
+            if not _holds(level.names, log) and _is_there(level, log):
+                self._gone(entry._source, level)  # noqa: SLF001
+
+    def has_read(self, entry: Entry, status: os.stat_result) -> None:
+        """Tell that the last entry was read, and had this status all the while."""
+        name, level = entry.path[-1], entry._level  # noqa: SLF001 - of the same module
+        if any(_holds(level.names, name + end) for end in _LOGS):
+            self._databases[entry.path] = _stamp(status)
+        self._check_database(entry._source, level, entry.path)  # noqa: SLF001
+
+    def _check_database(self, source: Source, level: _Level, log: tuple[bytes, ...]) -> None:
+        """What was read as `log`, or is gone, may be the log of a database that was read before."""
+        for end in _LOGS:
+            path = (*log[:-1], log[-1].removesuffix(end))
+            before = self._databases.get(path)
+            if before is None or path == log:
+                continue
+            try:
+                status = os.stat(path[-1], dir_fd=level.descriptor, follow_symlinks=False)
+            except OSError:
+                self.torn = _shown(source, path)
+                continue
+            if _stamp(status) != before:
+                self.torn = _shown(source, path)
 
     def skip(self, error: SourceUnreadable | SourceRefused | SourceChanged, place: str) -> None:
         """Note `place` as skipped if that is wanted, else raise `error`."""
@@ -192,6 +233,7 @@ class Walk:
             status = os.stat(path[-1], dir_fd=level.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             self._gone(source, level)
+            self._check_database(source, level, path)
             return None
         except OSError as error:
             self._unreadable(source, path, error)
@@ -284,7 +326,7 @@ class Walk:
             left.close()
 
     def _gone(self, source: Source, level: _Level) -> None:
-        """The last name that was met is gone: list the folder again, for names that are new."""
+        """The last name that was met is gone (or so): list the folder again, for new names."""
         if not level.path:
             raise SourceUnreadable(f"{shown(source.place)} is not there any more; check the path")
         if level.listings == LISTINGS:
@@ -311,6 +353,23 @@ class Walk:
             ),
             place,
         )
+
+
+def _holds(names: list[bytes], name: bytes) -> bool:
+    at = bisect_left(names, name)
+    return at < len(names) and names[at] == name
+
+
+def _is_there(level: _Level, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=level.descriptor, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _list(descriptor: int) -> list[bytes]:
