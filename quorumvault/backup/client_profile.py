@@ -15,7 +15,7 @@ from quorumvault.backup.key_store import FileKeyStore
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.removal import forget_key
 from quorumvault.backup.storage import Storage
-from quorumvault.backup.storage_names import place
+from quorumvault.backup.storage_names import lasting, place
 from quorumvault.backup.vault_door import VaultDoor
 from quorumvault.backup.work import Enabling, NewKey, flips, unfinished
 
@@ -62,7 +62,7 @@ class ProfileClient:
         key_store: KeyStore | None = None,
         storage_options: Mapping[str, object] | None = None,
     ) -> None:
-        self._url = storage
+        self._url = None if storage is None else lasting(storage)
         self._options = None if storage_options is None else dict(storage_options)
         msgspec.json.encode(self._options)  # the profile will have to hold them
         self._device = Device(Path(device))

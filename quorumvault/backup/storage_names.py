@@ -19,7 +19,7 @@ from quorumvault.backup.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Place", "check_name", "check_prefix", "is_name", "parse_options", "place"]
+__all__ = ["Place", "check_name", "check_prefix", "is_name", "lasting", "parse_options", "place"]
 
 _NAME: Final = re.compile(
     r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){0,7}"
@@ -27,7 +27,9 @@ _NAME: Final = re.compile(
 _PREFIX: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/?)*")
 _PROTOCOL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SECRET: Final = re.compile(
-    r"secret|passw|passphrase|passwd|pwd|token|key|auth|credential|signature|^sig$", re.IGNORECASE
+    r"secret|passw|passphrase|passwd|pwd|token|key|auth|credential|signature|^sig$|^sas"
+    r"|connection_?string",
+    re.IGNORECASE,
 )
 _DAV: Final = {"webdav": "http", "dav": "http", "webdavs": "https", "davs": "https"}
 
@@ -130,6 +132,13 @@ def place(url: str, options: Mapping[str, object] | None = None) -> Place:
             " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
         )
     return Place(protocol, url, "", shown, given, secrets)
+
+
+def lasting(url: str) -> str:
+    """The URL to remember: of a folder its full path, which no other working folder changes."""
+    if "://" in url or "::" in url or not url.strip():
+        return url
+    return os.path.abspath(os.path.expanduser(url))  # noqa: PTH100, PTH111 - links are kept
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, object]:

@@ -165,7 +165,7 @@ def merged(former: Settings, place: Place) -> Settings:
     changes: dict[str, object] = {}
     if place.storage is not None:
         backup_profile.check_url(place.storage)
-        changes["storage"] = _place_of(place.storage)
+        changes["storage"] = storage_names.lasting(place.storage)
         if changes["storage"] != former.storage:
             changes["storage_options"] = ()  # they were another provider's
     if place.storage_option:
@@ -215,11 +215,6 @@ def check_vault_options(settings: Settings) -> None:
 
     """
     reach_of(*vault_options(settings))
-
-
-def _place_of(url: str) -> str:
-    """A folder's name does not depend on where the next command is typed."""
-    return url if "://" in url or "::" in url else absolute(Path(url).expanduser())
 
 
 def absolute(path: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from phones import OTHER_PASSWORD, PASSWORD, World, whole
 
-from quorumvault.backup.errors import AlreadyEnabled, DeviceStateError
+from quorumvault.backup.errors import AlreadyEnabled, DeviceStateError, RolledBack
 
 
 @pytest.fixture
@@ -101,3 +101,30 @@ def test_a_new_key_tells_what_the_vault_could_not_confirm(world: World) -> None:
     world.vault.down = set()
     with world.phone() as phone:
         assert phone.create([world.data]).doubts == ()
+
+
+def test_a_storage_named_by_a_relative_path_is_the_same_from_everywhere(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world.root)
+    with world.phone("mine", storage="mine-copies") as phone:
+        digits = phone.make_digits()
+        phone.enable_with_digits(digits)
+        assert phone.create([world.data]).generation == 1
+    kept = {path: path.read_bytes() for path in Path("mine-copies").rglob("*") if path.is_file()}
+    with world.phone("mine", storage="./mine-copies/") as phone:
+        assert phone.create([world.data]).generation == 2
+    for path in (world.root / "mine-copies").glob("qv*/manifests/*"):
+        path.unlink()
+    for path, content in kept.items():
+        path.write_bytes(content)
+    with (
+        world.phone(
+            "mine", storage="../ground/mine-copies".replace("ground", world.root.name)
+        ) as p,
+        pytest.raises(RolledBack),
+    ):
+        p.create([world.data])
+    monkeypatch.chdir(world.data)
+    with world.phone("mine", storage=None) as phone, pytest.raises(RolledBack):
+        phone.verify()
