@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 
     from quorumvault.backup.strength import Strength
 
-talk = Console(stderr=True, highlight=False, soft_wrap=True)
+talk = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+"""To a person: broken between words, as wide as the terminal is; to a log one line is one line."""
 
 DIGITS: Final = 64
 FEW_GUESSES: Final = 3
 """With so few left, a person is asked to think before the next one."""
 STRENGTH_STYLES: Final = ("red", "red", "yellow", "green", "green")
 LOST_FOR_EVER: Final = (
-    "Who loses this device and {secret} has lost the backup: nobody can open it then, neither the"
-    " storage's operator nor the vault's."
+    "Whoever loses this device and {secret} has lost the backup: nobody can open it then, neither"
+    " the storage's operator nor the vault's."
 )
 
 
@@ -101,11 +102,16 @@ def new_password(source: str | None, hints: Sequence[str] = ()) -> str:
         secret = _hidden("New password")
         if not secret:
             continue
-        _show_strength(strength.rate(secret, hints))
-        try:
-            strength.require(secret, hints)
-        except WeakPassword as weak:
-            talk.print(one_line(str(weak)), style="yellow", markup=False)
+        found = strength.rate(secret, hints)
+        _show_strength(found)
+        if found.enough:  # then what is too short is still refused
+            try:
+                strength.require(secret, hints)
+            except WeakPassword as weak:
+                talk.print(one_line(f"{weak}."), style="yellow", markup=False)
+                continue
+        else:  # the advice stands there already
+            talk.print("It is too easy to guess. Type another one.", style="yellow")
             continue
         if _hidden("The same again") == secret:
             return secret
@@ -128,8 +134,14 @@ def old_password(source: str | None) -> str:
             return secret
 
 
-def think_first(remaining: int, *, can_ask: bool, yes: bool) -> None:
+def think_first(remaining: int, *, can_ask: bool, yes: bool, told: bool = False) -> None:
     """Tell how many guesses remain; with few left also what is at stake, and have it confirmed.
+
+    Args:
+        remaining: how many.
+        can_ask: there is a person.
+        yes: `--yes` was given.
+        told: the number was on the screen just now, with the answer to the last guess.
 
     Raises:
         Failure: nobody said yes.
@@ -137,7 +149,8 @@ def think_first(remaining: int, *, can_ask: bool, yes: bool) -> None:
     """
     guesses = "1 guess remains" if remaining == 1 else f"{remaining} guesses remain"
     if remaining > FEW_GUESSES:
-        talk.print(f"{guesses}.")
+        if not told:
+            talk.print(f"{guesses}.")
         return
     stake = f"{guesses}; at 0 the key is destroyed for ever, and the backup with it"
     if yes:
@@ -288,7 +301,8 @@ def _typed_digits() -> str:
     """As many lines as it takes to have 64 of them; an empty line ends it sooner."""
     lines: list[str] = []
     while sum(letter.isalnum() for each in lines for letter in each) < DIGITS:
-        typed = line("Digits" if not lines else "  more").strip()
+        had = sum(letter.isalnum() for each in lines for letter in each)
+        typed = line(f"  {had} so far; the rest, or Return" if lines else "Digits").strip()
         if typed:
             lines.append(typed)
         elif lines:

@@ -15,6 +15,7 @@ import msgspec
 import typer
 
 from quorumvault._patience import DEFAULT_TIMEOUT_S
+from quorumvault._state import StateFile
 from quorumvault.backup import storage_names
 from quorumvault.backup.client import Backup
 from quorumvault.backup.errors import BackupError, Cancelled, Damaged
@@ -92,7 +93,7 @@ def run(
         profile = backup_profile.folder(place.profile)
         former = backup_profile.load(profile)
         settings = merged(former, place)
-        open_vault = opener(settings, place)
+        open_vault = _for_account(profile, former, settings, opener(settings, place))
         backup = Backup(
             settings.storage if anywhere else needed_storage(settings),
             profile,
@@ -100,6 +101,7 @@ def run(
             storage_options=backup_profile.option_values(settings.storage_options),
         )
         with backup:
+            _check_account(backup, former, settings)
             vault_file = profile / "vault.json"
             work(
                 Opened(
@@ -149,8 +151,9 @@ def needed_storage(settings: Settings) -> str:
     """
     if settings.storage is None:
         raise typer.BadParameter(
-            "say where the copies are: --storage URL (or $QUORUMVAULT_STORAGE); a folder, s3://…,"
-            " webdav://…"
+            "this device knows of no backup yet (`quorumvault backup enable` turns them on); to"
+            " go on, say where the copies are: --storage URL (or $QUORUMVAULT_STORAGE); a folder,"
+            " s3://…, webdav://…"
         )
     return settings.storage
 
@@ -191,6 +194,52 @@ def opener(settings: Settings, place: Place) -> Callable[[Path], Vault]:
         return reach_of(*vault_options(settings)).open_vault(state, timeout_s)
 
     return open_vault
+
+
+def _check_account(backup: Backup, former: Settings, settings: Settings) -> None:
+    """A profile is of one account, from when its key is under a password.
+
+    Raises:
+        Failure: another one is named.
+
+    """
+    if settings.account != former.account and backup.status().mode == "password":
+        raise Failure(
+            f"this profile is of the account {former.account}: for another one take another"
+            " profile (--profile NAME)",
+            Exit.CONFLICT,
+        )
+
+
+def _for_account(
+    profile: Path, former: Settings, settings: Settings, open_vault: Callable[[Path], Vault]
+) -> Callable[[Path], Vault]:
+    """Begin a fresh state file where the one that is there is of another account.
+
+    What the vault answered for a mistyped name must not be held against the right one. So the
+    profile keeps the name before the vault is asked for the first time.
+    """
+    if settings.account in {None, former.account}:
+        return open_vault
+
+    def first(state: Path) -> Vault:
+        now = backup_profile.load(profile)
+        if now.account == settings.account:  # it was opened before
+            return open_vault(state)
+        if now.account is not None:
+            file = StateFile(state)
+            with file.locked():
+                if file.load().registration is not None:
+                    raise Failure(
+                        f"something begun for the account {now.account} waits to be ended: give"
+                        " that account, or another --profile",
+                        Exit.CONFLICT,
+                    )
+                state.unlink(missing_ok=True)
+        backup_profile.save(profile, msgspec.structs.replace(now, account=settings.account))
+        return open_vault(state)
+
+    return first
 
 
 VaultOptions = tuple[Path | None, str | None, list[str] | None, Path | None, Path | None]

@@ -6,6 +6,7 @@ dark left out, which is right on the dark terminals that most people have.
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ def qr_lines(digits: str, terminal: Console) -> list[str]:
     text = "".join(digits.split()).upper()
     rows = [list(row) for row in segno.make(text, error="l", micro=False).matrix_iter(border=QUIET)]
     if len(rows[0]) > terminal.width:
-        return ["(The terminal is too narrow for their QR code.)", ""]
+        return _said("The terminal is too narrow for their QR code.", terminal)
     if not _can_show(terminal.encoding):
-        return ["(This terminal's character set has no blocks to draw their QR code with.)", ""]
+        return _said(
+            "This terminal's character set has no blocks to draw their QR code with.", terminal
+        )
     if len(rows) % 2:
         rows.append([0] * len(rows[0]))
     coloured = terminal.is_terminal and terminal.color_system is not None and not terminal.no_color
@@ -46,3 +49,8 @@ def _can_show(encoding: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+def _said(why: str, terminal: Console) -> list[str]:
+    """Instead of the code."""
+    return [*textwrap.wrap(f"({why})", terminal.width), ""]

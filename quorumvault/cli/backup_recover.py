@@ -95,6 +95,7 @@ def _by_password(opened: Opened, password_file: str | None, *, yes: bool) -> Non
     check_vault_options(opened.settings)
     opened.tell_unfinished()
     can_ask = backup_ask.somebody()
+    told = False
     while True:
         remaining = opened.backup.guesses()
         if remaining is None:
@@ -102,7 +103,7 @@ def _by_password(opened: Opened, password_file: str | None, *, yes: bool) -> Non
                 "the vault keeps no key for this account: check --account; with 64 digits the way"
                 " is --key"
             )
-        backup_ask.think_first(remaining, can_ask=can_ask, yes=yes)
+        backup_ask.think_first(remaining, can_ask=can_ask, yes=yes, told=told)
         secret = backup_ask.old_password(password_file)
         talk.print("Asking the vault …")
         try:
@@ -111,5 +112,6 @@ def _by_password(opened: Opened, password_file: str | None, *, yes: bool) -> Non
             if password_file is not None or not wrong.remaining:
                 raise
             talk.print(one_line(f"{wrong}."), style="yellow", markup=False)
+            told = True
         else:
             return

@@ -35,18 +35,22 @@ from quorumvault.cli.backup_show import (
 from quorumvault.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from quorumvault.backup.client_profile import Status
     from quorumvault.backup.create import Made
     from quorumvault.backup.keeper import Secured
 from quorumvault.cli.backup_open import Opened
 
 CHOICE: Final = """\
 How is the backup's key to be locked?
-  password  You remember a password. The vault keeps the key under it, cannot read it, and
-            destroys it after ten wrong guesses.
-  key       You keep 64 digits yourself, on paper or in a password manager. The vault is
-            never asked; whoever has the digits and the copies has the files."""
+  password  You remember a password. The vault keeps the key
+            under it, cannot read it, and destroys it after
+            ten wrong guesses.
+  key       You keep 64 digits yourself, on paper or in a
+            password manager. The vault is never asked;
+            whoever has the digits and the copies has the
+            files."""
 
 
 def enable(
@@ -340,12 +344,38 @@ def status(place: Reached, *, guesses: bool) -> None:
         if opened.output is Output.JSON:
             say(told)
             return
-        if found.last_created_s is not None:
-            told["last_created_s"] = moment(found.last_created_s)
-        for name, value in told.items():
-            if value is None or value == []:
-                continue
-            text = ", ".join(value) if isinstance(value, list) else value
-            print_line(f"{name.removesuffix('_s')}: {text}")
+        for name, text in _status_lines(opened, found):
+            print_line(f"{name + ':':13} {text}")
+        if guesses:
+            left = told["guesses_remaining"]
+            print_line(f"{'guesses left:':13} {'the vault keeps no key' if left is None else left}")
 
     run(place, work, "Nothing was changed.", anywhere=True)
+
+
+def _status_lines(opened: Opened, found: Status) -> Iterator[tuple[str, str]]:
+    """What a person wants to know of it; JSON has the rest."""
+    settings = opened.settings
+    if found.mode == "off":
+        yield "backups", "off; `quorumvault backup enable` turns them on, `restore` gets one back"
+    else:
+        yield "backups", f"on, by {'password' if found.mode == 'password' else '64 digits'}"
+        if not found.key_present:
+            yield "key", "not on this device: `quorumvault backup restore` gets it back"
+        if found.last_created_s is not None:
+            yield "last backup", f"{moment(found.last_created_s)}, number {found.generation}"
+        elif found.generation:
+            yield "last backup", f"number {found.generation}, by another device"
+        else:
+            yield "last backup", "none yet: `quorumvault backup create PATHS…` makes one"
+    if found.unfinished is not None:
+        yield "unfinished", found.unfinished
+    if settings.paths:
+        yield "of", ", ".join(settings.paths)
+    if settings.exclude:
+        yield "without", ", ".join(settings.exclude)
+    if settings.storage is not None:
+        yield "storage", shown(settings.storage)
+    if settings.account is not None:
+        yield "account", settings.account
+    yield "profile", str(opened.profile)

@@ -119,7 +119,9 @@ def test_in_text_data_is_on_stdout_talk_on_stderr_and_names_are_harmless(shell):
         r"\x1b[31m\x0a.jpg",
     ]
     assert "\x1b" not in listed.stdout
-    assert "mode: digits" in shell.run("status", text=True).stdout
+    shown = shell.run("status", text=True).stdout
+    assert "on, by 64 digits" in shown
+    assert "last backup:  " in shown
 
 
 def test_new_key_makes_new_digits_and_the_old_ones_open_nothing(shell):
@@ -439,6 +441,28 @@ def test_a_storage_that_went_back_in_time_is_refused_and_can_be_looked_at(shell)
     [found] = shell.ok("list")["backups"]
     older = ("restore", str(shell.folder / "x"), "--backup", str(found["generation"]))
     assert shell.ok(*older)["files"] == 2
+
+
+def test_a_mistyped_account_does_not_stand_in_the_way_of_the_right_one(vaulted, monkeypatch):
+    _enable(vaulted)
+    vaulted.ok("create", str(vaulted.files))
+    vaulted.device("phone-2")
+    guess = ("restore", str(vaulted.folder / "a"), "--password-file", "-")
+    with monkeypatch.context() as elsewhere:  # another account, another shard
+        elsewhere.setattr("honest_vault.SHARD", 3)
+        elsewhere.setattr(vaulted.served.vault, "record", None)
+        code, told = vaulted.fails(*guess, "--account", "alcie", typed=f"{PASSWORD}\n")
+        assert (code, told["error"]) == (7, "NotRegistered")
+    assert vaulted.ok(*guess, "--account", "alice", typed=f"{PASSWORD}\n")["files"] == 2
+    assert vaulted.ok("status", "--guesses")["account"] == "alice"
+
+
+def test_a_profile_with_a_password_is_of_one_account(vaulted):
+    _enable(vaulted)
+    code, told = vaulted.fails("status", "--guesses", "--account", "bob")
+    assert code == 8
+    assert "alice" in told["message"]
+    assert "--profile" in told["message"]
 
 
 def test_a_name_that_is_not_in_the_backup_is_told(shell):
