@@ -100,7 +100,7 @@ class Backup(KeyClient):
         """
         profile, keys = self._reading()
         with self._device.locked():
-            return verify(
+            verified = verify(
                 self._open(profile),
                 keys,
                 generation=generation,
@@ -109,6 +109,8 @@ class Backup(KeyClient):
                 progress=progress,
                 stop=stop,
             )
+            self._learn(profile, verified.generation)
+            return verified
 
     # ------------------------------------------------------------ backing up and restoring
 
@@ -190,7 +192,7 @@ class Backup(KeyClient):
         """
         profile, keys = self._reading()
         with self._device.locked():
-            return restore(
+            restored = restore(
                 self._open(profile),
                 keys,
                 Path(target),
@@ -201,6 +203,8 @@ class Backup(KeyClient):
                 progress=progress,
                 stop=stop,
             )
+            self._learn(profile, restored.generation)
+            return restored
 
     def new_key(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from quorumvault.backup.device import Device
+from quorumvault.backup.errors import DeviceStateError
 from quorumvault.backup.keeper import Keeper
 from quorumvault.backup.key_store import FileKeyStore
 from quorumvault.backup.keys import Keys
@@ -197,3 +199,11 @@ class ProfileClient:
     def _known(self, profile: Profile) -> int:
         """The newest generation known in this storage; another storage begins anew."""
         return profile.generation if self._url in {None, profile.storage} else 0
+
+    def _learn(self, profile: Profile, generation: int) -> None:
+        """Remember a newer backup of another device that was read: an older one is refused now."""
+        if self._url not in {None, profile.storage}:
+            return
+        with contextlib.suppress(DeviceStateError):  # what was asked for is done
+            if generation > self._device.load().generation:
+                self._keeper.note(generation=generation)

@@ -128,3 +128,25 @@ def test_a_storage_named_by_a_relative_path_is_the_same_from_everywhere(
     monkeypatch.chdir(world.data)
     with world.phone("mine", storage=None) as phone, pytest.raises(RolledBack):
         phone.verify()
+
+
+@pytest.mark.parametrize("reads", ["verify", "restore"])
+def test_a_phone_that_has_read_a_newer_backup_of_another_one_notices_an_older_one(
+    world: World, reads: str
+) -> None:
+    old = {path: path.read_bytes() for path in world.storage.rglob("*") if path.is_file()}
+    with world.phone("other") as other:
+        other.recover_with_password(PASSWORD)
+        other.create([world.data])
+    with world.phone() as phone:
+        if reads == "verify":
+            phone.verify()
+        else:
+            phone.restore(world.fresh("target"))
+        assert phone.status().generation == 2
+        for path in world.storage.glob("qv*/manifests/*"):
+            path.unlink()
+        for path, content in old.items():
+            path.write_bytes(content)
+        with pytest.raises(RolledBack):
+            phone.verify()
