@@ -69,7 +69,7 @@ def refused(error: OSError, what: str) -> TargetError:
         return NameNotPossible(f"the disk can't have {what}: {said}; restore to another disk")
     if error.errno in {errno.ELOOP, errno.ENOTDIR}:
         return TargetRefused(f"{what} is a symlink or no folder, or lies beneath one: {said}")
-    return TargetRefused(f"can't write {what}: {said}")
+    return TargetRefused(f"can't write {what}: {said}; restore to one where you may write")
 
 
 # ---------------------------------------------------------------- the way to the target

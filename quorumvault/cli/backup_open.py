@@ -19,6 +19,7 @@ from quorumvault._state import StateFile
 from quorumvault.backup import storage_names
 from quorumvault.backup.client import Backup
 from quorumvault.backup.errors import BackupError, Cancelled, Damaged
+from quorumvault.backup.storage import Storage
 from quorumvault.cli import backup_profile
 from quorumvault.cli.backup_ask import talk
 from quorumvault.cli.backup_exits import Told, exit_code, facts, one_line
@@ -156,6 +157,17 @@ def needed_storage(settings: Settings) -> str:
             " s3://…, webdav://…"
         )
     return settings.storage
+
+
+def check_storage(settings: Settings) -> None:
+    """Before a key is made for it: is there such a storage? It is not asked for anything yet.
+
+    Raises:
+        StorageError: the URL or an option means nothing, or a package is missing.
+
+    """
+    options = backup_profile.option_values(settings.storage_options)
+    Storage(needed_storage(settings), options).close()
 
 
 def shown(url: str) -> str:

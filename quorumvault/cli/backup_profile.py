@@ -194,5 +194,5 @@ def check_url(url: str) -> None:
     if secret is not None:
         raise typer.BadParameter(
             "--storage holds a password that others can read; give it by"
-            " --storage-option NAME=@FILE (docs/backup.md has the names)"
+            " --storage-option NAME=@FILE (docs/storage.md has the names)"
         )

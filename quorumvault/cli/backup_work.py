@@ -17,7 +17,7 @@ from quorumvault.cli import backup_ask
 from quorumvault.cli.backup import Lock
 from quorumvault.cli.backup_ask import talk
 from quorumvault.cli.backup_exits import one_line
-from quorumvault.cli.backup_open import absolute, check_vault_options, run, shown
+from quorumvault.cli.backup_open import absolute, check_storage, check_vault_options, run, shown
 from quorumvault.cli.backup_options import Output, Place, Reached
 from quorumvault.cli.backup_show import (
     Bars,
@@ -66,10 +66,13 @@ def enable(
     def work(opened: Opened) -> None:
         before = opened.backup.status()
         if before.mode != "off":
+            if before.unfinished is not None:
+                raise AlreadyEnabled(f"{before.unfinished}; see `quorumvault backup status`")
             raise AlreadyEnabled(
                 f"backups are on already, by {before.mode}: see `quorumvault backup status`,"
                 " `switch`, `change-password`, `new-key`"
             )
+        check_storage(opened.settings)
         opened.tell_unfinished()
         way = lock or _lock_of(password_file, digits_file) or ask_lock()
         if way is Lock.PASSWORD:

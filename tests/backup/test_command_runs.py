@@ -443,6 +443,16 @@ def test_a_storage_that_went_back_in_time_is_refused_and_can_be_looked_at(shell)
     assert shell.ok(*older)["files"] == 2
 
 
+def test_no_key_is_made_for_a_storage_that_does_not_exist(shell):
+    digits = shell.folder / "digits"
+    enable = ("enable", "--key", "--digits-file", str(digits), "--storage", "nonsense://phone")
+    code, told = shell.fails(*enable)
+    assert (code, told["error"]) == (3, "StorageError")
+    assert "nonsense://" in told["message"]
+    assert not digits.exists()
+    assert shell.ok("status")["mode"] == "off"
+
+
 def test_a_mistyped_account_does_not_stand_in_the_way_of_the_right_one(vaulted, monkeypatch):
     _enable(vaulted)
     vaulted.ok("create", str(vaulted.files))
