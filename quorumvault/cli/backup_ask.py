@@ -153,6 +153,11 @@ def think_first(remaining: int, *, can_ask: bool, yes: bool, told: bool = False)
             talk.print(f"{guesses}.")
         return
     stake = f"{guesses}; at 0 the key is destroyed for ever, and the backup with it"
+    if not remaining:
+        stake = (
+            "no guess remains, and a new one is refused; only a guess of this device that got no"
+            " answer is repeated by the same password, within two minutes"
+        )
     if yes:
         return
     if not can_ask:
@@ -161,8 +166,9 @@ def think_first(remaining: int, *, can_ask: bool, yes: bool, told: bool = False)
             Exit.DENIED,
         )
     talk.print(f"{stake[0].upper()}{stake[1:]}.", style="yellow")
-    talk.print("Think first: an older password? another keyboard layout? Caps Lock?")
-    if not confirmed("Try a password now?"):
+    if remaining:
+        talk.print("Think first: an older password? another keyboard layout? Caps Lock?")
+    if not confirmed("Try a password now?" if remaining else "Repeat that guess now?"):
         raise Failure("nothing was tried; the guesses stay as they are", Exit.CANCELLED)
 
 

@@ -26,7 +26,7 @@ from quorumvault.cli.backup_exits import Told, exit_code, facts, one_line
 from quorumvault.cli.backup_options import Output, Place, Reached
 from quorumvault.cli.backup_show import say
 from quorumvault.cli.exits import Exit, Failure
-from quorumvault.cli.record_reach import reach_of
+from quorumvault.cli.record_reach import leave_no_core, reach_of
 from quorumvault.errors import Unavailable, VaultError
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def run(
         anywhere: the copies are not needed, so nobody has to say where they are.
 
     """
+    leave_no_core()
     with _ending(place.output, again):
         profile = backup_profile.folder(place.profile)
         former = backup_profile.load(profile)

@@ -6,10 +6,12 @@ The account's state file has its name from both, and tells neither.
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +34,12 @@ class Reach:
 
     default_state: Path
     open_vault: Callable[[Path, float], Vault]
+
+
+def leave_no_core() -> None:
+    """A crash writes nothing of this process to a disk: it holds a password and a key (I11)."""
+    with contextlib.suppress(OSError, ValueError):  # whoever may not lower it has it low
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def reach_of(

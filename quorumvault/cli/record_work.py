@@ -18,7 +18,12 @@ from rich.console import Console
 from engines.encoding import b64u_decode, b64u_encode
 from quorumvault.cli.exits import Exit, Failure
 from quorumvault.cli.record import Output
-from quorumvault.cli.record_reach import MAX_SECRET_FILE_BYTES, reach_of, small_file
+from quorumvault.cli.record_reach import (
+    MAX_SECRET_FILE_BYTES,
+    leave_no_core,
+    reach_of,
+    small_file,
+)
 from quorumvault.cli.vault_exits import exit_code
 from quorumvault.errors import Unavailable, VaultError, WrongPassword
 
@@ -47,6 +52,7 @@ class Call:
 
     def run(self, work: Callable[[Vault], None], *, guessing: bool = False) -> None:
         """Open the vault and do it; an error of the SDK ends the command with its exit code."""
+        leave_no_core()
         try:
             reach = reach_of(
                 self.connection_file, self.account, self.endpoint, self.ca, self.token_file

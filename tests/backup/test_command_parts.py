@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import resource
 import signal
 import stat
 import sys
@@ -18,7 +19,14 @@ from rich.console import Console
 
 from quorumvault import errors as vault_errors
 from quorumvault.backup import errors
-from quorumvault.cli import backup_exits, backup_profile, backup_qr, backup_show
+from quorumvault.cli import (
+    backup_ask,
+    backup_exits,
+    backup_profile,
+    backup_qr,
+    backup_show,
+    record_reach,
+)
 from quorumvault.cli.backup_profile import Settings
 from quorumvault.cli.exits import Exit
 
@@ -381,3 +389,15 @@ def test_a_list_that_never_begins_writes_nothing_itself(capsys):
 def test_options_that_hold_a_secret_come_from_a_file_only(option):
     with pytest.raises(typer.BadParameter, match="can be read by others"):
         backup_profile.storage_options([option])
+
+
+def test_a_command_that_holds_secrets_leaves_no_core_and_asks_not_for_a_guess_that_is_refused(
+    capsys, monkeypatch
+):
+    record_reach.leave_no_core()
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+    asked = []
+    monkeypatch.setattr(backup_ask, "confirmed", lambda question: asked.append(question) or True)
+    backup_ask.think_first(0, can_ask=True, yes=False)
+    assert asked == ["Repeat that guess now?"]
+    assert "a new one is refused" in " ".join(capsys.readouterr().err.split())
