@@ -18,6 +18,7 @@ from enum import StrEnum
 from importlib.metadata import version
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from quorumvault.backup.crew import default_workers
 from quorumvault.backup.cut import Cutter
 from quorumvault.backup.errors import (
     Damaged,
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "Made", "create"]
 
-WORKERS: Final = 4
-"""Threads unless told otherwise: with their buffers they need 60 to 100 MiB."""
 TOOL: Final = f"quorumvault {version('quorumvault')}"
 PASSES: Final = 3
 """How often the sources are read at most: again when a file was renamed under the walk's eyes, when
@@ -135,7 +134,8 @@ def create(
         skip_unreadable: leave out what can't be read, and say so in `Made.skipped`, instead of
             making no backup at all.
         check: what is read back.
-        workers: threads that seal and send, each with about 20 MiB of memory; 4 unless told.
+        workers: threads that seal and send, each with about 20 MiB of memory; by default see
+            `crew.default_workers`.
         progress: told what is going on.
         stop: set to stop the work.
 
@@ -159,7 +159,7 @@ def create(
         keep_out=(*keep_out, *([] if storage.folder is None else [storage.folder])),
         skip_unreadable=skip_unreadable,
         check=check,
-        workers=WORKERS if workers is None else max(1, workers),
+        workers=default_workers(storage) if workers is None else max(1, workers),
         progress=progress,
         stop=stop or threading.Event(),
     )

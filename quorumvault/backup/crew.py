@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from quorumvault.backup.storage import Storage
+
 __all__ = ["Crew", "default_workers"]
 
 _WAITING: Final = 2  # jobs that nobody works at yet
 Job = TypeVar("Job")
 
 
-def default_workers() -> int:
-    """One thread per processor and two that wait for the storage; 2 to 8."""
-    return max(2, min(8, (os.cpu_count() or 1) + 2))
+def default_workers(storage: Storage) -> int:
+    """One thread per processor, and two more that wait for a provider; 2 to 8.
+
+    A folder is not waited for: more threads only mean more memory to be touched for the first time.
+    """
+    waiting = 0 if storage.folder is not None else 2
+    return max(2, min(8, (os.cpu_count() or 1) + waiting))
 
 
 class Crew(Generic[Job]):

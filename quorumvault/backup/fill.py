@@ -156,7 +156,7 @@ class Filler:
         self._tree = tree
         self._resumed = resumed
         self._progress = progress
-        self._workers = workers or default_workers()
+        self._workers = workers or default_workers(storage)
         self._stop = stop or threading.Event()
         self._buffers = _Buffers()
         self._chunks = ChunkTable()

@@ -86,7 +86,7 @@ def verify(
     with tempfile.TemporaryFile() as manifest:
         try:
             copy_manifest(storage, keys, found, manifest, progress)
-            return check.run(manifest, workers or default_workers())
+            return check.run(manifest, workers or default_workers(storage))
         except Damaged as error:
             raise explain_damage(storage, keys, found, error) from error
 
