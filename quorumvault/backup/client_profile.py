@@ -19,7 +19,7 @@ from quorumvault.backup.removal import forget_key
 from quorumvault.backup.storage import Storage
 from quorumvault.backup.storage_names import lasting, place
 from quorumvault.backup.vault_door import VaultDoor
-from quorumvault.backup.work import Enabling, NewKey, flips, unfinished
+from quorumvault.backup.work import Enabling, NewKey, flips, folder_of, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -179,7 +179,7 @@ class ProfileClient:
         """The same to write to: where backups of this device are, their folder must be."""
         storage = self._open(profile)
         if self._known(profile):
-            storage.expect()
+            storage.expect(folder_of(str(profile.key_id)))
         return storage
 
     def _shown(self, profile: Profile) -> str | None:

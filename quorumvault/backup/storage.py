@@ -107,17 +107,17 @@ class Storage:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def expect(self) -> None:
+    def expect(self, key_folder: str) -> None:
         """To be asked before writing to a storage that has backups of this device.
 
         A mount point without its disk looks like a new folder; a bucket can't be taken for one.
 
         Raises:
-            StorageUnreachable: it is a folder, and not there.
+            StorageUnreachable: it is a folder, and not there, or the key's folder is not in it.
 
         """
         if isinstance(self._store, FolderStore):
-            self._store.expect()
+            self._store.expect(key_folder)
 
     def list(self, prefix: str) -> Iterator[Stored]:
         """Every object whose name begins with the prefix, in no order; no prefix, no objects.

@@ -71,14 +71,15 @@ class FolderStore:
         self._settled: set[str] = set()
         self._folders: set[str] = set()
 
-    def expect(self) -> None:
-        """The folder was there before: missing, it is on a disk that is not mounted."""
+    def expect(self, key_folder: str) -> None:
+        """The folders were there before: missing, they are on a disk that is not mounted."""
         with self._said("look for", ""):
             self._check_root()
-            if not os.path.isdir(self._root):  # noqa: PTH112 - of a text
+            if not self.folders(key_folder):
                 raise StorageUnreachable(
-                    f"the folder {self._place.shown}, which has this device's backups, is not"
-                    " there: is the disk connected? To begin anew in that place, make it first"
+                    f"the folder {key_folder} with this device's backups is not in"
+                    f" {self._place.shown}: is the disk connected? To begin anew there, make that"
+                    " folder first"
                 )
 
     # ------------------------------------------------------------ reading

@@ -587,10 +587,16 @@ def test_a_storage_folder_that_is_gone_is_not_made_anew_on_the_disk_below_its_mo
     with pytest.raises(errors.StorageUnreachable, match="connected"):
         phone.new_key([world.data], password=OTHER_PASSWORD)
     assert not world.storage.exists()
+    world.storage.mkdir()  # the mount point itself is the storage
+    with pytest.raises(errors.StorageUnreachable, match="connected"):
+        phone.create([world.data])
+    assert not list(world.storage.iterdir())
+    world.storage.rmdir()
     away.rename(world.storage)
     assert phone.new_key([world.data], password=OTHER_PASSWORD).generation == 1  # of the new key
-    shutil.rmtree(world.storage)
-    world.storage.mkdir()  # the owner wants to begin anew there
+    [folder] = world.storage.iterdir()
+    shutil.rmtree(folder)
+    folder.mkdir()  # the owner wants to begin anew there
     assert phone.create([world.data]).generation == 2
 
 
