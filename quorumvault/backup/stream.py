@@ -20,6 +20,7 @@ Errors here are `ValueError`s that know no names; objects.py and manifest.py tur
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag
@@ -137,21 +138,18 @@ def open_into(key: bytes, aad: bytes, sealed: Octets, out: bytearray | memoryvie
             start, position, number = end, until, number + 1
 
 
-class Sealer:
-    """Seals a stream whose length is not known before; holds at most one segment of it."""
+class _Segmenter(ABC):
+    """Gathers bytes until a segment is full, and hands it on when more comes after it."""
 
-    def __init__(self, key: bytes, aad: bytes) -> None:
-        self._header = _fresh_header()
-        self._cipher = _cipher(key, aad, self._header)
+    def __init__(self) -> None:
         self._pending = bytearray()
         self._number = 0
         self._finished = False
 
-    def write(self, plaintext: Octets) -> bytes:
-        """The next sealed bytes, often none: a segment leaves when more comes after it."""
+    def _gather(self, data: Octets) -> bytes:
         self._check_open()
         pieces = []
-        with memoryview(plaintext) as view:
+        with memoryview(data) as view:
             position = 0
             while position < len(view):
                 room = self._room() - len(self._pending)
@@ -161,6 +159,31 @@ class Sealer:
                 self._pending += view[position : position + room]
                 position += room
         return b"".join(pieces)
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise ValueError("the stream is finished")
+
+    @abstractmethod
+    def _room(self) -> int:
+        """How many bytes the segment at hand has when it is full."""
+
+    @abstractmethod
+    def _take(self, *, last: bool) -> bytes:
+        """What the pending bytes become; they are used up."""
+
+
+class Sealer(_Segmenter):
+    """Seals a stream whose length is not known before; holds at most one segment of it."""
+
+    def __init__(self, key: bytes, aad: bytes) -> None:
+        super().__init__()
+        self._header = _fresh_header()
+        self._cipher = _cipher(key, aad, self._header)
+
+    def write(self, plaintext: Octets) -> bytes:
+        """The next sealed bytes, often none: a segment leaves when more comes after it."""
+        return self._gather(plaintext)
 
     def finish(self) -> bytes:
         """The last sealed bytes; nothing can be written after."""
@@ -178,12 +201,8 @@ class Sealer:
         self._number += 1
         return self._header + sealed if self._number == 1 else sealed
 
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("the stream is finished")
 
-
-class Opener:
+class Opener(_Segmenter):
     """Opens a stream as it comes; holds at most one segment of it.
 
     What `feed` returns is authentic and in its place, but only `finish` shows that the stream was
@@ -191,13 +210,11 @@ class Opener:
     """
 
     def __init__(self, key: bytes, aad: bytes) -> None:
+        super().__init__()
         self._key = key
         self._aad = aad
         self._header = b""
         self._cipher: AESGCM | None = None
-        self._pending = bytearray()
-        self._number = 0
-        self._finished = False
 
     def feed(self, sealed: Octets) -> bytes:
         """The next bytes of plaintext, often none: a segment opens when more comes after it.
@@ -206,18 +223,7 @@ class Opener:
             ValueError: it is not what was sealed with this key and these associated data.
 
         """
-        self._check_open()
-        pieces = []
-        with memoryview(sealed) as view:
-            position = 0
-            while position < len(view):
-                room = self._room() - len(self._pending)
-                if not room:
-                    pieces.append(self._take(last=False))
-                    continue
-                self._pending += view[position : position + room]
-                position += room
-        return b"".join(pieces)
+        return self._gather(sealed)
 
     def finish(self) -> bytes:
         """The last bytes of plaintext.
@@ -258,10 +264,6 @@ class Opener:
         self._header = bytes(self._pending)
         self._cipher = _cipher(self._key, self._aad, self._header)
         self._pending = bytearray()
-
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("the stream is finished")
 
 
 def _segments(parts: Sequence[Octets]) -> Iterator[tuple[Octets, bool]]:
