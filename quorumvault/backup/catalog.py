@@ -9,11 +9,10 @@ device has none, and docs/format.md says so.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup.errors import FutureVersion, NoBackup, RolledBack, WrongKey
-from quorumvault.backup.holdings import ManifestName, opens
+from quorumvault.backup.holdings import ManifestName, list_manifests, opens
 from quorumvault.backup.keys import FORMAT_VERSION
 from quorumvault.backup.manifest import parse_name
 
@@ -21,30 +20,12 @@ if TYPE_CHECKING:
     from quorumvault.backup.keys import Keys
     from quorumvault.backup.storage import Storage
 
-__all__ = ["Found", "choose", "find", "newest", "newest_generation"]
+__all__ = ["choose", "find", "newest", "newest_generation"]
 
 _FOLDER: Final = re.compile(r"qv([1-9][0-9]{0,8})-[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A manifest in the storage; nothing is known yet about what it says.
-
-    Attributes:
-        generation: counts up with each backup of one key.
-        backup_id: 16 random bytes.
-        name: the object's, relative to the storage's URL.
-        size: bytes of the object, as listed.
-
-    """
-
-    generation: int
-    backup_id: bytes
-    name: str
-    size: int
-
-
-def find(storage: Storage, keys: Keys) -> list[Found]:
+def find(storage: Storage, keys: Keys) -> list[ManifestName]:
     """All backups of this key that the storage lists, newest first, at least one.
 
     Raises:
@@ -55,19 +36,13 @@ def find(storage: Storage, keys: Keys) -> list[Found]:
         StorageError: the provider refused or failed.
 
     """
-    found: list[Found] = []
-    for stored in storage.list(f"{keys.folder}/manifests/"):
-        parsed = parse_name(stored.name)
-        if parsed is not None:
-            generation, backup_id = parsed
-            found.append(Found(generation, backup_id, stored.name, stored.size))
+    found = list_manifests(storage, keys)
     if not found:
         _explain_absence(storage, keys)
-    found.sort(key=lambda one: (one.generation, one.backup_id), reverse=True)
     return found
 
 
-def newest(storage: Storage, keys: Keys, *, known_generation: int = 0) -> Found:
+def newest(storage: Storage, keys: Keys, *, known_generation: int = 0) -> ManifestName:
     """The newest backup of this key; `known_generation` is what this device wrote last.
 
     Raises:
@@ -75,10 +50,7 @@ def newest(storage: Storage, keys: Keys, *, known_generation: int = 0) -> Found:
         BackupError: as `find`.
 
     """
-    first = find(storage, keys)[0]
-    if first.generation < known_generation:
-        raise _rolled_back(storage, first.generation, known_generation)
-    return first
+    return _found(storage, keys, known_generation)[0]
 
 
 def newest_generation(storage: Storage, keys: Keys, *, known_generation: int = 0) -> int:
@@ -91,9 +63,8 @@ def newest_generation(storage: Storage, keys: Keys, *, known_generation: int = 0
         BackupError: as `find`.
 
     """
-    newest(storage, keys, known_generation=known_generation)
-    for one in find(storage, keys):
-        if opens(storage, keys, ManifestName(one.generation, one.backup_id, one.name)):
+    for one in _found(storage, keys, known_generation):
+        if opens(storage, keys, one):
             if one.generation < known_generation:
                 raise _rolled_back(storage, one.generation, known_generation)
             return one.generation
@@ -102,7 +73,7 @@ def newest_generation(storage: Storage, keys: Keys, *, known_generation: int = 0
 
 def choose(
     storage: Storage, keys: Keys, *, generation: int | None = None, known_generation: int = 0
-) -> Found:
+) -> ManifestName:
     """The newest backup, or the one of `generation` where the owner asked for an older one.
 
     Raises:
@@ -119,6 +90,14 @@ def choose(
             return one
     there = ", ".join(str(one.generation) for one in found[:10])
     raise NoBackup(f"{storage.shown} holds no backup {generation}; it holds {there}")
+
+
+def _found(storage: Storage, keys: Keys, known_generation: int) -> list[ManifestName]:
+    """As `find`, or RolledBack if all of it is older than what this device knows."""
+    found = find(storage, keys)
+    if found[0].generation < known_generation:
+        raise _rolled_back(storage, found[0].generation, known_generation)
+    return found
 
 
 def _rolled_back(storage: Storage, shown: int, known: int) -> RolledBack:

@@ -27,11 +27,20 @@ _CHUNK: Final = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 @dataclass(frozen=True, slots=True, order=True)
 class ManifestName:
-    """A manifest as it is listed; sorts by generation."""
+    """A manifest as it is listed; nothing is known yet about what it says. Sorts by generation.
+
+    Attributes:
+        generation: counts up with each backup of one key.
+        backup_id: 16 random bytes.
+        name: the object's, relative to the storage's URL.
+        size: bytes of the object, as listed; -1 if not told. Two that differ only in it are one.
+
+    """
 
     generation: int
     backup_id: bytes
     name: str
+    size: int = field(default=-1, compare=False)
 
 
 @dataclass(slots=True)
@@ -76,7 +85,7 @@ def look(storage: Storage, keys: Keys) -> Holdings:
         elif stored.name.startswith(manifests):
             parsed = parse_name(stored.name)
             if parsed:
-                found.manifests.append(ManifestName(*parsed, stored.name))
+                found.manifests.append(ManifestName(*parsed, stored.name, stored.size))
             else:
                 found.others.append(stored.name)
     found.manifests.sort(reverse=True)
@@ -89,7 +98,7 @@ def list_manifests(storage: Storage, keys: Keys) -> list[ManifestName]:
     for stored in storage.list(f"{keys.folder}/manifests/"):
         parsed = parse_name(stored.name)
         if parsed:
-            found.append(ManifestName(*parsed, stored.name))
+            found.append(ManifestName(*parsed, stored.name, stored.size))
     return sorted(found, reverse=True)
 
 

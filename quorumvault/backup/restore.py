@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from quorumvault.backup.catalog import Found, choose, find
+from quorumvault.backup.catalog import choose, find
 from quorumvault.backup.errors import (
     AnotherWriter,
     BackupError,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from quorumvault.backup.holdings import ManifestName
     from quorumvault.backup.keys import Keys
     from quorumvault.backup.manifest import Frame
     from quorumvault.backup.progress import Progress
@@ -171,7 +172,7 @@ class _Work:
         return wanted
 
     @contextlib.contextmanager
-    def staging(self, found: Found, made: int) -> Iterator[Staging]:
+    def staging(self, found: ManifestName, made: int) -> Iterator[Staging]:
         """The folder to work in, of an earlier call or new; kept after what the same call mends.
 
         Raises:
@@ -232,7 +233,7 @@ class _Work:
                 " try again"
             )
 
-    def _ticket(self, found: Found) -> Ticket:
+    def _ticket(self, found: ManifestName) -> Ticket:
         return Ticket(
             folder=self._keys.folder,
             generation=found.generation,
@@ -249,7 +250,7 @@ class _Work:
 
     def run(
         self,
-        found: Found,
+        found: ManifestName,
         staging: Staging,
         workers: int | None,
         stop: threading.Event | None,
@@ -324,7 +325,7 @@ class _Work:
 
 
 def copy_manifest(
-    storage: Storage, keys: Keys, found: Found, into: BinaryIO, progress: Progress
+    storage: Storage, keys: Keys, found: ManifestName, into: BinaryIO, progress: Progress
 ) -> None:
     """Copy the sealed manifest into a file, in phase "read".
 
@@ -360,7 +361,7 @@ def copy_manifest(
 
 
 def explain_damage(
-    storage: Storage, keys: Keys, found: Found, damage: Damaged
+    storage: Storage, keys: Keys, found: ManifestName, damage: Damaged
 ) -> Damaged | AnotherWriter:
     """Tell damage from a backup that was replaced meanwhile, and name older ones that are there."""
     try:
@@ -386,7 +387,7 @@ def explain_damage(
     )
 
 
-def _whole(storage: Storage, keys: Keys, found: Found) -> bool:
+def _whole(storage: Storage, keys: Keys, found: ManifestName) -> bool:
     """Whether a manifest opens to its end."""
     try:
         with storage.open(found.name) as source:

@@ -15,7 +15,7 @@ from quorumvault.backup.objects import chunk_object_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from quorumvault.backup.catalog import Found
+    from quorumvault.backup.holdings import ManifestName
     from quorumvault.backup.keys import Keys
     from quorumvault.backup.storage import Storage
 
@@ -116,7 +116,7 @@ def contents(
                 yield Item(shown(frame.path), Kind.FOLDER, 0, frame.mtime_ns)
 
 
-def _summary(storage: Storage, keys: Keys, found: Found) -> Summary:
+def _summary(storage: Storage, keys: Keys, found: ManifestName) -> Summary:
     stored_bytes = max(found.size, 0)
     created_s = 0
     end = End(0, 0, 0, 0)

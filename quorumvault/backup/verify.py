@@ -27,7 +27,7 @@ from quorumvault.backup.restore import copy_manifest, explain_damage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from quorumvault.backup.catalog import Found
+    from quorumvault.backup.holdings import ManifestName
     from quorumvault.backup.keys import Keys
     from quorumvault.backup.manifest import Frame
     from quorumvault.backup.progress import Progress
@@ -102,7 +102,12 @@ class _Check:
     """One call of `verify`."""
 
     def __init__(
-        self, storage: Storage, keys: Keys, found: Found, progress: Progress, stop: threading.Event
+        self,
+        storage: Storage,
+        keys: Keys,
+        found: ManifestName,
+        progress: Progress,
+        stop: threading.Event,
     ) -> None:
         self._storage = storage
         self._keys = keys
