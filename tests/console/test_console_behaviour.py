@@ -28,8 +28,11 @@ ALL_EVENTS = """async () => {
 }"""
 """As many rows as the node has told events: none lost, none twice."""
 STALE_MS = 8000
-DRAWN_FOR = """(width) => ["map", "traffic"].every((id) =>
-  document.querySelector(`#${id} > svg`).getBoundingClientRect().width < width)"""
+DRAWN_FOR = """(width) => innerWidth === width && ["map", "traffic"].every((id) => {
+  const box = document.getElementById(id);
+  return Number(box.querySelector("svg").getAttribute("width")) === Math.floor(box.clientWidth);
+})"""
+"""The drawings fill the boxes of this window, not those of the last one."""
 NARROW = (640, 360, 320)
 """Pixels: a usual window at a zoom of 200 %, a phone, the least that WCAG 2.2 asks for (1.4.10)."""
 
