@@ -5,26 +5,24 @@ KE2 that opened) and what must never go back (pins, last receipt). It never hold
 proof key's seed, export_key or the backup key (I11). Whoever reads it can test passwords against
 the KE1 of an open attempt, so it is 0600 and the attempt is dropped as soon as it is over.
 
-One file per account of one cluster. Written whole: new file, fsync, rename, fsync of the folder.
+One file per account of one cluster, replaced whole at each step (`_files`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import UUID  # noqa: TC003 - msgspec reads the annotations
 
 from msgspec import Struct
 
+from quorumvault._files import release_lock, replace_file, take_lock
 from quorumvault._wire import Id, Ke1, Ke2, Octets, Receipt, decode, encode
 from quorumvault.errors import Charged, StateFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 FORMAT: Final = 1
 MAX_STATE_BYTES: Final = 65_536
@@ -113,25 +111,19 @@ class StateFile:
         lock = self.path.with_name(self.path.name + ".lock")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held = take_lock(lock)
+        except BlockingIOError as error:
+            raise StateFileError(
+                f"the state file {self.path} is in use by another call; wait until it is over"
+            ) from error
         except OSError as error:
             raise StateFileError(
                 f"cannot lock the state file {self.path}: {error.strerror}; choose another path"
             ) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            raise StateFileError(
-                f"the state file {self.path} is in use by another call; wait until it is over"
-            ) from error
-        try:
             yield
         finally:
-            # Not by close alone: a child that another thread forks meanwhile shares the lock
-            # until it execs, and the next call here would find the file in use.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            release_lock(held)
 
     def load(self) -> State:
         """The stored state; a fresh one when there is no file.
@@ -176,24 +168,8 @@ class StateFile:
         if self.path is None:
             self._memory = state
             return
-        folder = self.path.parent
         try:
-            descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=folder)
-            temporary = Path(name)
-            try:
-                with os.fdopen(descriptor, "wb") as file:  # mkstemp made it 0600
-                    file.write(encode(state))
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(self.path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            replace_file(self.path, encode(state))
         except OSError as error:
             raise StateFileError(
                 f"cannot write the state file {self.path}: {error.strerror}; nothing was sent"

@@ -12,14 +12,13 @@ The folder: `profile.json`, `vault.json` (the SDK's state file), `lock`, with `F
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
 
-from quorumvault.backup import durable
+from quorumvault import _files
 from quorumvault.backup.errors import DeviceStateError, InUse
 from quorumvault.backup.work import Mode, Work  # noqa: TC001 - msgspec reads the annotations
 
@@ -82,7 +81,7 @@ class Device:
         self._refuse_others()
         path = self._profile
         try:
-            text = durable.read_file(path, MAX_PROFILE_BYTES)
+            text = _files.read_file(path, MAX_PROFILE_BYTES)
         except OSError as error:
             raise DeviceStateError(f"cannot read the profile {path}: {error.strerror}") from error
         if text is None:
@@ -114,7 +113,7 @@ class Device:
 
         """
         try:
-            durable.replace_file(self._profile, msgspec.json.encode(profile))
+            _files.replace_file(self._profile, msgspec.json.encode(profile))
         except OSError as error:
             raise DeviceStateError(
                 f"cannot write the profile {self._profile}: {error.strerror}; it is unchanged"
@@ -144,23 +143,16 @@ class Device:
         try:
             self.folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
             self._refuse_others()
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self.folder / "lock", flags, 0o600)
+            held = _files.take_lock(self.folder / "lock")
+        except BlockingIOError as error:
+            raise InUse(
+                f"another call is at work with the profile {self.folder}; wait until it is over"
+            ) from error
         except OSError as error:
             raise DeviceStateError(
                 f"cannot use the profile's folder {self.folder}: {error.strerror}"
             ) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            raise InUse(
-                f"another call is at work with the profile {self.folder}; wait until it is over"
-            ) from error
-        try:
             yield
         finally:
-            # Not by close alone: a child that another thread forks meanwhile shares the lock
-            # until it execs.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            _files.release_lock(held)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
-from quorumvault.backup import durable
+from quorumvault import _files
 from quorumvault.backup.errors import DeviceStateError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class FileKeyStore:
         """See `KeyStore`."""
         path = self._path(slot)
         try:
-            key = durable.read_file(path, KEY_BYTES)
+            key = _files.read_file(path, KEY_BYTES)
         except OSError as error:
             raise DeviceStateError(f"cannot read the key file {path}: {error.strerror}") from error
         if key is not None and len(key) != KEY_BYTES:
@@ -72,7 +72,7 @@ class FileKeyStore:
         """See `KeyStore`."""
         path = self._path(slot)
         try:
-            durable.replace_file(path, _checked(key))
+            _files.replace_file(path, _checked(key))
         except OSError as error:
             raise DeviceStateError(f"cannot write the key file {path}: {error.strerror}") from error
 
@@ -80,7 +80,7 @@ class FileKeyStore:
         """See `KeyStore`."""
         path = self._path(slot)
         try:
-            durable.remove_file(path)
+            _files.remove_file(path)
         except OSError as error:
             raise DeviceStateError(
                 f"cannot remove the key file {path}: {error.strerror}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 from rich.console import Console
 
+from quorumvault._files import sync_folder, write_new
 from quorumvault.backup.errors import MistypedDigits, WeakPassword
 from quorumvault.cli.backup_exits import one_line
 from quorumvault.cli.exits import Exit, Failure
@@ -332,18 +333,8 @@ def _show_mistakes(shown: str, wrong: MistypedDigits) -> None:
 def _write_new(path: Path, text: str) -> None:
     """A new file for the owner alone, durably; never over one that is there."""
     try:
-        descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text.rstrip("\n") + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_new(path, text.rstrip("\n").encode("ascii") + b"\n")
+        sync_folder(path.parent)
     except OSError as error:
         raise typer.BadParameter(
             f"--digits-file {path}: {error.strerror}; the key is locked as before"

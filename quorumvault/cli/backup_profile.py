@@ -19,7 +19,7 @@ import msgspec
 import typer
 from msgspec import Struct
 
-from quorumvault.backup import durable
+from quorumvault import _files
 from quorumvault.backup.errors import DeviceStateError
 from quorumvault.backup.storage_names import parse_options
 from quorumvault.cli.record_reach import small_file
@@ -83,7 +83,7 @@ def load(profile: Path) -> Settings:
     """
     path = profile / FILE
     try:
-        text = durable.read_file(path, MAX_SETTINGS_BYTES)
+        text = _files.read_file(path, MAX_SETTINGS_BYTES)
         if text is None:
             return Settings()
         told = json.loads(text)
@@ -111,7 +111,7 @@ def save(profile: Path, settings: Settings) -> None:
     text = json.dumps(msgspec.to_builtins(settings), indent=1) + "\n"
     try:
         profile.mkdir(mode=0o700, parents=True, exist_ok=True)
-        durable.replace_file(path, text.encode("ascii"))
+        _files.replace_file(path, text.encode("ascii"))
     except OSError as error:
         raise DeviceStateError(f"cannot write {path}: {error.strerror}; it is unchanged") from error
 

@@ -8,13 +8,13 @@ whoever stops in between loses nothing.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from quorumvault._files import sync_folder, write_new
 from quorumvault.cli.exits import Exit, Failure
 from quorumvault.cli.hsm import read_small
 
@@ -53,21 +53,13 @@ def exchange(folder: Path, issued: Issued) -> None:
             _keep(path)
     new_key.replace(key)
     new_cert.replace(cert)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
 
 
 def _beside(path: Path, data: bytes, mode: int) -> Path:
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    write_new(new, data, mode)
     return new
 
 

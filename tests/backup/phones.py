@@ -18,8 +18,9 @@ import pytest
 from client import Client, Killed
 from honest_vault import HonestVault
 
+from quorumvault import _files
 from quorumvault._core import Gather, Save
-from quorumvault.backup import client, client_profile, durable
+from quorumvault.backup import client, client_profile
 from quorumvault.backup.client import Backup
 from quorumvault.backup.key_store import FileKeyStore
 
@@ -49,8 +50,8 @@ class Reaper:
         return wrapped
 
     def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(durable, "replace_file", self.wrap("write", durable.replace_file))
-        monkeypatch.setattr(durable, "remove_file", self.wrap("remove", durable.remove_file))
+        monkeypatch.setattr(_files, "replace_file", self.wrap("write", _files.replace_file))
+        monkeypatch.setattr(_files, "remove_file", self.wrap("remove", _files.remove_file))
         for module, name in (
             (client, "create"),
             (client_profile, "forget_key"),

@@ -17,7 +17,7 @@ from client import Killed
 from phones import OTHER_PASSWORD, PASSWORD, FlowVault, World
 
 from quorumvault import errors as vault_errors
-from quorumvault.backup import AsyncBackup, Backup, FileKeyStore, MemoryKeyStore, durable, errors
+from quorumvault.backup import AsyncBackup, Backup, FileKeyStore, MemoryKeyStore, errors
 from quorumvault.backup.device import Device, Profile
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.vault_door import VaultDoor
@@ -102,20 +102,9 @@ def test_a_symbolic_link_in_the_profile_is_not_followed(tmp_path, name):
     assert outside.read_bytes() == KEY
 
 
-def test_a_half_written_file_is_taken_along_by_the_next_write_or_removal(tmp_path):
-    path = tmp_path / "key.next"
-    (tmp_path / ".key.next.new").write_bytes(b"half a key")
-    durable.replace_file(path, KEY)
-    assert [each.name for each in tmp_path.iterdir()] == ["key.next"]
-    (tmp_path / ".key.next.new").write_bytes(b"half a key")
-    durable.remove_file(path)
-    durable.remove_file(path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "profile.json"
-    durable.replace_file(path, b"old")
+    path.write_bytes(b"old")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -126,24 +115,6 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [
         ("profile.json", b"old")
     ]
-
-
-def test_a_file_is_on_the_disk_before_it_takes_the_old_ones_place(tmp_path, monkeypatch):
-    seen = []
-    fsync, replace = os.fsync, Path.replace
-
-    def sync(descriptor: int) -> None:
-        seen.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
-        fsync(descriptor)
-
-    def rename(path: Path, target: Path) -> Path:
-        seen.append("rename")
-        return replace(path, target)
-
-    monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(Path, "replace", rename)
-    durable.replace_file(tmp_path / "x", b"new")
-    assert seen == ["file", "rename", "folder"]
 
 
 # ---------------------------------------------------------------- key stores

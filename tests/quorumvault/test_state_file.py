@@ -31,6 +31,19 @@ def test_only_its_owner_may_read_it_and_nothing_else_is_left_behind(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
+def test_an_open_attempt_does_not_stay_in_what_a_killed_write_left(tmp_path):
+    child = os.fork()
+    if child == 0:
+        os.fsync = lambda _: os._exit(0)
+        try:
+            StateFile(tmp_path / "s").save(State(attempt=ATTEMPT))
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    StateFile(tmp_path / "s").save(State())
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+
+
 def test_a_missing_file_is_a_fresh_state(tmp_path):
     assert StateFile(tmp_path / "s").load() == State()
 
