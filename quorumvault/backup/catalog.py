@@ -8,21 +8,20 @@ device has none, and docs/format.md says so.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from quorumvault.backup.errors import FutureVersion, NoBackup, RolledBack, WrongKey
-from quorumvault.backup.holdings import ManifestName, list_manifests, opens
+from quorumvault.backup.holdings import ManifestName, list_folders, list_manifests, opens
 from quorumvault.backup.keys import FORMAT_VERSION
 from quorumvault.backup.manifest import parse_name
 
 if TYPE_CHECKING:
-    from quorumvault.backup.keys import Keys
+    from collections.abc import Iterable
+
+    from quorumvault.backup.keys import KeyFolder, Keys
     from quorumvault.backup.storage import Storage
 
-__all__ = ["choose", "find", "newest", "newest_generation"]
-
-_FOLDER: Final = re.compile(r"qv([1-9][0-9]{0,8})-[0-9a-f]{32}")
+__all__ = ["choose", "find", "newest", "newest_generation", "refuse_later"]
 
 
 def find(storage: Storage, keys: Keys) -> list[ManifestName]:
@@ -92,6 +91,21 @@ def choose(
     raise NoBackup(f"{storage.shown} holds no backup {generation}; it holds {there}")
 
 
+def refuse_later(storage: Storage, folders: Iterable[KeyFolder]) -> None:
+    """Before somebody is told that nothing is there: it may be of a later quorumvault.
+
+    Raises:
+        FutureVersion: one of the folders is.
+
+    """
+    latest = max((folder.version for folder in folders), default=0)
+    if latest > FORMAT_VERSION:
+        raise FutureVersion(
+            f"{storage.shown} holds a backup in format {latest}, this version reads format"
+            f" {FORMAT_VERSION}: update quorumvault"
+        )
+
+
 def _found(storage: Storage, keys: Keys, known_generation: int) -> list[ManifestName]:
     """As `find`, or RolledBack if all of it is older than what this device knows."""
     found = find(storage, keys)
@@ -110,20 +124,14 @@ def _rolled_back(storage: Storage, shown: int, known: int) -> RolledBack:
 
 def _explain_absence(storage: Storage, keys: Keys) -> None:
     """Raise the error that tells why nothing was found; strangers' objects mean nothing."""
-    other_key = False
-    for folder in storage.folders("qv"):
-        match = _FOLDER.fullmatch(folder)
-        if match is None:
-            continue
-        if int(match[1]) > FORMAT_VERSION:
-            raise FutureVersion(
-                f"{storage.shown} holds a backup in format {match[1]}, this version reads format"
-                f" {FORMAT_VERSION}: update quorumvault"
-            )
-        if folder != keys.folder:
-            other_key = other_key or any(
-                parse_name(stored.name) for stored in storage.list(f"{folder}/manifests/")
-            )
+    folders = list_folders(storage)
+    refuse_later(storage, folders)
+    other_key = any(
+        parse_name(stored.name)
+        for folder in folders
+        if folder.name != keys.folder
+        for stored in storage.list(f"{folder.name}/manifests/")
+    )
     if other_key:
         raise WrongKey(
             f"{storage.shown} holds a backup, but of another key: look whether the account,"

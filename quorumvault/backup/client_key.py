@@ -19,6 +19,7 @@ from quorumvault.backup.errors import (
     NotEnabled,
     WrongKey,
 )
+from quorumvault.backup.holdings import list_folders
 from quorumvault.backup.key_store import KEY_BYTES
 from quorumvault.backup.keys import FORMAT_VERSION, Keys, key_id_of
 from quorumvault.backup.strength import require
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 MAX_PASSWORD_BYTES: Final = 4096
 """What the SDK takes."""
 
-_FOLDER_START: Final = f"qv{FORMAT_VERSION}-"
 _LONE: Final = "the password holds half a character, which has no UTF-8"
 
 
@@ -135,7 +135,7 @@ class KeyClient(ProfileClient):
             if profile.mode == "digits":
                 raise AlreadyEnabled("this device locks its key by digits: no password opens it")
             storage = self._open(profile)
-            storage.folders(_FOLDER_START)  # can it be reached? Before a guess is spent
+            list_folders(storage)  # can it be reached? Before a guess is spent
             vault = self._door.open()
             before = vault.status().registration_id
             key = vault.recover(secret)
@@ -169,8 +169,10 @@ class KeyClient(ProfileClient):
 
     def _located(self, storage: Storage, text: str) -> bytes:
         """The key, as typed if the storage knows it, else looked for among its neighbours."""
-        known = {folder.partition("-")[2] for folder in storage.folders(_FOLDER_START)}
+        folders = list_folders(storage)
+        known = {folder.key_id for folder in folders if folder.version == FORMAT_VERSION}
         if not known:
+            catalog.refuse_later(storage, folders)
             raise NoBackup(f"{storage.shown} holds no backup: check the address of the storage")
         found = locate(text, lambda key: key_id_of(key).hex() in known)
         if isinstance(found, bytes):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup.errors import Damaged, FutureVersion, NotThere
+from quorumvault.backup.keys import FORMAT_VERSION, KeyFolder
 from quorumvault.backup.manifest import Chunk, parse_name, read_manifest
 
 if TYPE_CHECKING:
@@ -19,9 +20,16 @@ if TYPE_CHECKING:
     from quorumvault.backup.keys import Keys
     from quorumvault.backup.storage import Storage
 
-__all__ = ["Holdings", "ManifestName", "chunks_of_newest", "list_manifests", "look", "opens"]
+__all__ = [
+    "Holdings",
+    "ManifestName",
+    "chunks_of_newest",
+    "list_folders",
+    "list_manifests",
+    "look",
+    "opens",
+]
 
-_FOLDER: Final = re.compile(r"qv(\d+)-([0-9a-f]{32})")
 _CHUNK: Final = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})")
 
 
@@ -67,11 +75,11 @@ def look(storage: Storage, keys: Keys) -> Holdings:
         StorageError: the provider failed.
 
     """
-    for folder in storage.folders("qv"):
-        match = _FOLDER.fullmatch(folder)
-        if match and match[2] == keys.key_id.hex() and folder > keys.folder:
+    for folder in list_folders(storage):
+        if folder.key_id == keys.key_id.hex() and folder.version > FORMAT_VERSION:
             raise FutureVersion(
-                f"the storage holds backups of this key in a newer format ({folder}); update first"
+                f"the storage holds backups of this key in a newer format ({folder.name});"
+                " update first"
             )
     found = Holdings()
     chunks, manifests = f"{keys.folder}/chunks/", f"{keys.folder}/manifests/"
@@ -90,6 +98,12 @@ def look(storage: Storage, keys: Keys) -> Holdings:
                 found.others.append(stored.name)
     found.manifests.sort(reverse=True)
     return found
+
+
+def list_folders(storage: Storage) -> list[KeyFolder]:
+    """Of all keys that the storage has something of, in any format; strangers' folders are none."""
+    parsed = map(KeyFolder.parse, storage.folders(KeyFolder.START))
+    return [folder for folder in parsed if folder is not None]
 
 
 def list_manifests(storage: Storage, keys: Keys) -> list[ManifestName]:

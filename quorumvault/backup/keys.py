@@ -8,8 +8,9 @@ recomputed from a guessed content (docs/format.md).
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -23,6 +24,7 @@ __all__ = [
     "FORMAT_VERSION",
     "KEY_ID_BYTES",
     "MAX_GENERATION",
+    "KeyFolder",
     "Keys",
     "Octets",
     "key_id_of",
@@ -36,6 +38,36 @@ KEY_ID_BYTES: Final = 16
 CHUNK_ID_BYTES: Final = 32
 BACKUP_ID_BYTES: Final = 16
 MAX_GENERATION: Final = 2**63 - 1  # fits the signed 64-bit integer of every language
+
+_FOLDER: Final = re.compile(r"qv([1-9][0-9]{0,8})-([0-9a-f]{32})")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFolder:
+    """The folder of one backup key in a storage; its name is all that is known of it.
+
+    Attributes:
+        key_id: 32 hexadecimal digits.
+        version: of the format of what is in it; above FORMAT_VERSION: of a later quorumvault.
+
+    """
+
+    START: ClassVar = "qv"
+    """How the name of every one begins."""
+
+    key_id: str
+    version: int = FORMAT_VERSION
+
+    @classmethod
+    def parse(cls, name: str) -> KeyFolder | None:
+        """None for what is no key's folder: a stranger's."""
+        match = _FOLDER.fullmatch(name)
+        return None if match is None else cls(match[2], int(match[1]))
+
+    @property
+    def name(self) -> str:
+        """As it is called in the storage, relative to its URL; no slash at its end."""
+        return f"{self.START}{self.version}-{self.key_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +108,7 @@ class Keys:
     @property
     def folder(self) -> str:
         """The folder of this key's objects, relative to the storage URL; no slash at its end."""
-        return f"qv{FORMAT_VERSION}-{self.key_id.hex()}"
+        return KeyFolder(self.key_id.hex()).name
 
     def chunk_id(self, content: Octets) -> bytes:
         """32 bytes: HMAC-SHA-256 of the content, before padding."""

@@ -8,11 +8,11 @@ device that makes a whole backup while another's one removal of a few objects is
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from quorumvault.backup.errors import AnotherWriter
 from quorumvault.backup.holdings import list_manifests, opens
+from quorumvault.backup.keys import KeyFolder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -25,7 +25,6 @@ __all__ = ["forget_key", "refuse_rival", "remove_older"]
 
 BATCH: Final = 100
 """Objects removed between two looks for a newer manifest."""
-_KEY_FOLDER: Final = re.compile(r"qv\d+-[0-9a-f]{32}")
 
 
 def refuse_rival(
@@ -97,7 +96,7 @@ def forget_key(storage: Storage, key_folder: str) -> int:
         StorageError: the provider failed; the same call goes on.
 
     """
-    if not _KEY_FOLDER.fullmatch(key_folder):
+    if KeyFolder.parse(key_folder) is None:
         raise ValueError(f"{key_folder!r} is not the folder of a backup key")
     removed = 0
     for part in (f"{key_folder}/manifests/", f"{key_folder}/"):

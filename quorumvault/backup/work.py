@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from quorumvault.backup.keys import FORMAT_VERSION
+from quorumvault.backup.keys import KeyFolder
 
 Mode: TypeAlias = Literal["off", "password", "digits"]
 How: TypeAlias = Literal["password", "digits"]
@@ -91,7 +91,7 @@ Work: TypeAlias = Enabling | Changing | ToDigits | NewKey | Disabling
 
 def folder_of(key_id: str) -> str:
     """A key's folder in the storage."""
-    return f"qv{FORMAT_VERSION}-{key_id}"
+    return KeyFolder(key_id).name
 
 
 def asks_vault(work: Work) -> bool:

@@ -434,6 +434,12 @@ def test_digits_that_nobody_asked_for_are_not_taken(world):
         phone.recover_with_digits("0" * 64)
 
 
+def test_digits_where_all_is_of_a_later_format_ask_for_an_update(world):
+    (world.storage / f"qv2-{'a' * 32}" / "manifests").mkdir(parents=True)
+    with pytest.raises(errors.FutureVersion, match="update quorumvault"):
+        world.phone().recover_with_digits("0" * 64)
+
+
 def test_digits_that_were_shown_can_be_given_up(world):
     phone = world.phone(vault=unwanted)
     shown = phone.make_digits()

@@ -263,7 +263,10 @@ def test_a_key_that_is_forgotten_leaves_nothing_and_no_other_key_loses_anything(
     assert forget_key(storage, KEYS.folder) == 0
 
 
-@pytest.mark.parametrize("folder", ["", "qv1-", "photos", "qv1-" + "0" * 32 + "/chunks", "../x"])
+@pytest.mark.parametrize(
+    "folder",
+    ["", "qv1-", "photos", f"qv1-{'0' * 32}/chunks", "../x", f"qv01-{'0' * 32}"],
+)
 def test_only_a_keys_folder_can_be_forgotten(storage, folder):
     with pytest.raises(ValueError, match="not the folder of a backup key"):
         forget_key(storage, folder)
@@ -502,12 +505,13 @@ def test_a_storage_that_went_back_in_time_is_told_and_left_as_it_is(storage, sou
     assert names(storage) == before
 
 
-def test_a_folder_of_a_newer_format_is_not_written_beside(storage, source):
-    storage.put(f"qv2-{KEYS.key_id.hex()}/manifests/x", b"?")
+@pytest.mark.parametrize("version", [2, 10])
+def test_a_folder_of_a_newer_format_is_not_written_beside(storage, source, version):
+    storage.put(f"qv{version}-{KEYS.key_id.hex()}/manifests/x", b"?")
     storage.put(f"qv2-{'0' * 32}/manifests/x", b"?")  # of another key: no matter
     with pytest.raises(FutureVersion, match="newer format"):
         create(storage, KEYS, [source])
-    storage.delete([f"qv2-{KEYS.key_id.hex()}/manifests/x"])
+    storage.delete([f"qv{version}-{KEYS.key_id.hex()}/manifests/x"])
     create(storage, KEYS, [source])
 
 
