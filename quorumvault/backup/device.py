@@ -1,7 +1,7 @@
 """What a device remembers of its backups: a small profile, replaced whole at each step.
 
 The profile says how the key is locked, what was last written, and which piece of work was begun
-and not yet ended; whoever is killed in the middle finds it there (`keeper` finishes it). It holds
+and not yet ended; whoever is killed in the middle finds it there (`steps` finishes it). It holds
 no secret: the key is in the key store, and of a password nothing is ever written (I11). The URL of
 the storage may hold credentials, so the file is 0600 like all others here.
 
