@@ -272,6 +272,9 @@ _NEXT_STEP: Final[dict[type[VaultError], str]] = {
 }
 
 
+_ANOTHER_ACCOUNT: Final = "the file belongs to another account; use one state file for each account"
+
+
 class Session:
     """What one client knows: places, memory (the state file), and the outcome of this call."""
 
@@ -350,8 +353,7 @@ class Session:
         known = self.memory.pins.record_id
         if known is not None and known != record_id:
             raise Tampered(
-                f"{who} answered for another record than this state file's; use one state file"
-                " for each account"
+                f"{who} answered for another record than this state file's: {_ANOTHER_ACCOUNT}"
             )
 
     # ------------------------------------------------------------ hearing
@@ -444,16 +446,24 @@ class Session:
 
         Raises:
             RollbackDetected: index, version or restore epoch went back.
-            Tampered: another cluster or shard.
+            Tampered: another cluster, or another shard: the state file may be another account's.
 
         """
-        if new.cluster_id != self.cluster_id or (floor and floor.shard != new.shard):
-            raise Tampered(f"{who} gave a receipt of another cluster or shard")
+        if new.cluster_id != self.cluster_id:
+            raise Tampered(f"{who} gave a receipt of another cluster than its own")
+        if floor is not None and new.shard != floor.shard:  # an account's record never moves
+            raise Tampered(
+                f"{who} answered from shard {new.shard}, but the account of this state file is in"
+                f" shard {floor.shard}: {_ANOTHER_ACCOUNT}; if this file is of this account, do"
+                " not rely on the vault until its operator explains it"
+            )
         for name in ("restore_epoch", "index", "version"):
             if floor is not None and getattr(new, name) < getattr(floor, name):
+                # The version counts for one record, the others for all of the shard.
+                other = f" (or: {_ANOTHER_ACCOUNT})" if name == "version" else ""
                 raise RollbackDetected(
                     f"{who} shows {name} {getattr(new, name)} after {getattr(floor, name)} was"
-                    " seen: the vault went back in time; tell its operator before going on"
+                    f" seen: the vault went back in time; tell its operator before going on{other}"
                 )
         last = self.memory.receipt
         if last is None or (new.restore_epoch, new.index) > (last.restore_epoch, last.index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pytest
 from client import Client, Killed
@@ -436,16 +437,40 @@ def test_a_receipt_that_goes_back_is_a_rollback(vault, phone, field, call_path):
         call()
 
 
-def test_a_receipt_of_another_cluster_or_shard_is_tampered(vault, phone):
-    phone.status()
-    for lie in ({"shard": 3}, {"cluster_id": "ffffffff-ffff-ffff-ffff-ffffffffffff"}):
-        vault.interfere = lambda call, answer, lie=lie: (
-            answer().but(receipt=answer().json()["receipt"] | lie)
-            if call.path == "/v1/record"
-            else answer()
-        )
-        with pytest.raises(errors.Tampered, match="another cluster or shard"):
-            phone.status()
+def test_a_receipt_of_another_cluster_is_tampered(vault, phone):
+    lie = {"cluster_id": "ffffffff-ffff-ffff-ffff-ffffffffffff"}
+    vault.interfere = lambda call, answer: (
+        answer().but(receipt=answer().json()["receipt"] | lie)
+        if call.path == "/v1/record"
+        else answer()
+    )
+    with pytest.raises(errors.Tampered, match="another cluster"):
+        phone.status()
+
+
+@pytest.mark.parametrize(
+    ("call", "charged"),
+    [("status", "no"), ("delete", "no"), ("register", "no"), ("recover", "yes")],
+)
+def test_a_state_file_of_another_account_is_named_as_that(
+    vault, phone, tmp_path, monkeypatch, call, charged
+):
+    phone.recover()
+    monkeypatch.setattr("honest_vault.SHARD", 3)
+    vault.record_id, vault.record = b"\x01" * 32, None
+    Client(vault, tmp_path / "of-this-account").register()
+    with pytest.raises(errors.Tampered, match="belongs to another account; use one") as caught:
+        getattr(phone, call)()
+    assert caught.value.charged == charged
+    if call == "status":
+        assert re.search("from shard 3, but .* in shard 7", str(caught.value))
+
+
+def test_a_version_that_goes_back_may_be_another_accounts(vault, phone):
+    phone.recover()
+    vault.record = None
+    with pytest.raises(errors.RollbackDetected, match=r"version.* belongs to another account"):
+        phone.status()
 
 
 def test_the_last_receipt_survives_the_process(vault, phone):
