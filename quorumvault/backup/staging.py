@@ -360,8 +360,7 @@ class Staging:
                 for path, mode in reversed(totals.late):
                     # What is still in the tree was merged into a folder of the owner's.
                     if not _exists(tree, path):
-                        with target.at(path) as folder:
-                            os.fchmod(folder, mode)
+                        _give_mode(target, path, mode)
         finally:
             target.close()
         sync_disk(self._target)
@@ -481,6 +480,17 @@ def _check_owner(folder: int, name: str) -> None:
 
 def _exchanged(name: str) -> TargetRefused:
     return TargetRefused(f"{name} was exchanged while we worked; nothing was restored")
+
+
+def _give_mode(target: Folders, path: _Path, mode: int) -> None:
+    try:
+        with target.at(path) as folder:
+            os.fchmod(folder, mode)
+    except PermissionError as error:
+        # Closed to us: it or one above has its mode from a call that was killed after that; and
+        # what is deeper had its before.
+        if error.errno != errno.EACCES:
+            raise
 
 
 def _exists(folders: Folders, path: _Path) -> bool:

@@ -422,6 +422,46 @@ def test_files_whose_modes_keep_their_owner_out_are_taken_up_too(ground: Path) -
     assert content_of(home / "target") == expected(tree)
 
 
+def test_killed_after_folders_were_closed_to_their_owner_it_still_ends(ground: Path) -> None:
+    tree = Tree(dict(SMALL.files), {"Photos": 0o000, "Photos/2024": 0o000})
+    with Storage(str(ground / "storage")) as storage:
+        put_backup(storage, KEYS, tree)
+        for path in [ground / "storage", *(ground / "storage").rglob("*")]:
+            path.chmod(0o755)
+        home = ground / "home"
+        home.mkdir()
+        os.chown(home, 65_534, 65_534)
+
+        def killed_at_the_end() -> None:
+            def hook(event: str, arguments: tuple[object, ...]) -> None:
+                if event == "os.rename" and arguments[1] == "done":
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(hook)
+            restore(storage, KEYS, home / "target")
+
+        assert as_nobody(killed_at_the_end) == -signal.SIGKILL
+        assert as_nobody(lambda: restore(storage, KEYS, home / "target")) == 0
+    assert content_of(home / "target") == expected(tree)
+    for path in ("Photos", "Photos/2024"):
+        assert (home / "target" / path).stat().st_mode & 0o777 == 0, path
+
+
+def as_nobody(work: Callable[[], object]) -> int:
+    """Do it in a child without root's rights; how that ended."""
+    child = os.fork()
+    if not child:
+        try:
+            os.setuid(65_534)
+            work()
+            os._exit(0)
+        except BaseException as error:  # noqa: BLE001 - told by the exit code, and shown
+            os.write(2, f"{error!r}\n".encode())
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def test_on_a_disk_that_ignores_case_nothing_is_taken_up(
     ground: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
