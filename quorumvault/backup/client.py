@@ -21,6 +21,7 @@ from quorumvault.backup.keys import Keys
 from quorumvault.backup.progress import SILENT
 from quorumvault.backup.restore import restore
 from quorumvault.backup.verify import verify
+from quorumvault.backup.work import NewKey, asks_vault
 
 if TYPE_CHECKING:
     import builtins
@@ -128,6 +129,8 @@ class Backup(KeyClient):
         """Make a new backup of these files and folders; when it is whole, the older ones go.
 
         What the storage has already is not uploaded again; interrupted, the next call goes on.
+        While it is not known whether a new key counts already, both keys get a backup; `Made` is
+        of the current one's.
 
         Args:
             paths: what to back up, at least one.
@@ -145,23 +148,33 @@ class Backup(KeyClient):
         """
         with self._device.locked():
             profile = self._keeper.settle(strict=False)
-            keys = Keys.of(self._keeper.key(profile))
-            made = create(
-                self._expected(profile),
-                keys,
-                [Path(path) for path in paths],
-                known_generation=self._known(profile),
-                exclude=exclude,
-                keep_out=[self._device.folder],
-                skip_unreadable=skip_unreadable,
-                check=check,
-                workers=workers,
-                progress=progress,
-                stop=stop,
-            )
+            key = self._keeper.key(profile)
+            storage = self._expected(profile)
+
+            def under(key: bytes, known_generation: int) -> Made:
+                return create(
+                    storage,
+                    Keys.of(key),
+                    [Path(path) for path in paths],
+                    known_generation=known_generation,
+                    exclude=exclude,
+                    keep_out=[self._device.folder],
+                    skip_unreadable=skip_unreadable,
+                    check=check,
+                    workers=workers,
+                    progress=progress,
+                    stop=stop,
+                )
+
+            made = under(key, self._known(profile))
             self._keeper.note(
                 generation=made.generation, last_created_s=made.created_s, **self._settings()
             )
+            work = profile.work
+            if isinstance(work, NewKey) and asks_vault(work):
+                # For all that is known here the vault has the new key, and gives that only.
+                twin = under(self._keeper.next_key(work), work.generation)
+                self._keeper.note_next(work, twin.generation, twin.created_s)
             self._keeper.sweep()
             return made
 

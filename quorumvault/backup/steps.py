@@ -338,6 +338,10 @@ class Steps:
         """Remember something in the profile."""
         self._save(self._device.load(), **changes)
 
+    def note_next(self, work: NewKey, generation: int, created_s: int) -> None:
+        """Remember a newer backup under the key that is on its way."""
+        self.note(work=replace(work, generation=generation, created_s=created_s))
+
     def _save(self, profile: Profile, **changes: object) -> Profile:
         changed = replace(profile, **changes)
         self._device.save(changed)

@@ -709,6 +709,31 @@ def test_what_a_lost_state_file_hides_never_costs_the_backup_that_counts(world):
     assert restored(world.phone(), world.fresh("back")) == MESSAGES
 
 
+def test_what_is_backed_up_while_a_new_key_may_count_already_is_got_back_by_it(world):
+    phone = enabled(world)
+
+    def fail(call, answer):
+        reply = answer()
+        return None if call.path.endswith("activation") else reply  # done, and nobody hears of it
+
+    world.vault.interfere = fail
+    with pytest.raises(vault_errors.Unavailable):
+        phone.new_key([world.data], password=OTHER_PASSWORD)
+    world.vault.interfere = None
+    world.vault.down = {1, 2, 3, 4, 5}
+    (world.data / "messages.db").write_bytes(b"a new message")
+    made = world.phone().create([world.data])
+    assert made.generation == 2
+    assert world.phone().create([world.data]).generation == 3
+    world.vault.down = set()
+    new = world.phone("new")  # the phone is lost, and the vault has the new key
+    new.recover_with_password(OTHER_PASSWORD)
+    now = MESSAGES | {"messages.db": b"a new message"}
+    assert restored(new, world.fresh("back")) == now
+    assert phone.finish().unfinished is None
+    assert restored(phone, world.fresh("back")) == now
+
+
 def test_copies_under_an_old_key_that_is_taken_back_are_not_removed(world, monkeypatch):
     phone = with_digits(world)
     old = world.key()
