@@ -7,31 +7,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from node_toml import SOFTHSM, node_toml
 
 from node.config import ConfigError, load, load_public_key
 
-GOOD = """
-node_id = 1
-cluster_file = "cluster.json"
-data_dir = "data"
-[hsm]
-module = "/usr/lib/softhsm/libsofthsm2.so"
-token_label = "seat-1"
-pin_file = "pin"
-[tls]
-ca_file = "ca.pem"
-cert_file = "cert.pem"
-key_file = "key.pem"
-[listen]
-client = "127.0.0.1:8443"
-peer = "[::1]:7443"
-admin = "127.0.0.1:9443"
-ops = "127.0.0.1:9090"
-[[tenants]]
-iss = "demo"
-alg = "EdDSA"
-public_key_file = "tenant.pem"
-"""
+GOOD = node_toml()
 
 
 def pem(key) -> bytes:
@@ -58,7 +38,7 @@ def refused(folder: Path, text: str | None = None, environment=None) -> str:
 def test_a_good_file_has_absolute_paths_and_defaults(folder):
     config = load(folder / "node.toml", {})
     assert config.cluster_file == folder / "cluster.json"
-    assert config.hsm_module == Path("/usr/lib/softhsm/libsofthsm2.so")
+    assert config.hsm_module == Path(SOFTHSM)
     assert config.listen.peer == ("::1", 7443)
     assert (config.limits.concurrent_requests, config.limits.account_per_minute) == (1024, 600)
     assert (config.drain_s, config.log_level, config.witness_file) == (10.0, "info", None)

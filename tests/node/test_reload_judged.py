@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from link_mesh import CLUSTER_ID, HOSTS, cluster_file, write_tls
+from node_toml import node_toml
 from reissue import reissue
 
 from cluster.certificates import TlsFiles, create_authority, issue, node_uri, operator_uri
@@ -31,32 +32,7 @@ from node.reload import Reloader
 from node.reload_plan import plan
 from node.tokens import Scope, Tokens
 
-CONFIG = """
-node_id = 1
-cluster_file = "cluster.json"
-data_dir = "data"
-[hsm]
-module = "/usr/lib/softhsm/libsofthsm2.so"
-token_label = "seat-1"
-pin_file = "pin"
-[tls]
-ca_file = "ca.pem"
-cert_file = "cert.pem"
-key_file = "key.pem"
-[listen]
-client = "127.0.0.1:8443"
-peer = "127.0.0.1:7443"
-admin = "127.0.0.1:9443"
-ops = "127.0.0.1:9090"
-[limits]
-body_bytes = 9000
-[log]
-level = "info"
-[[tenants]]
-iss = "one"
-alg = "EdDSA"
-public_key_file = "tenant.pem"
-"""
+CONFIG = node_toml('[limits]\nbody_bytes = 9000\n[log]\nlevel = "info"', iss="one")
 FILTERING = structlog.make_filtering_bound_logger(0)
 NODE = node_uri(CLUSTER_ID, 1)
 DAY = dt.timedelta(days=1)

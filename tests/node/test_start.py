@@ -12,13 +12,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from link_mesh import free_ports
+from node_toml import node_toml
 
 from cluster.cluster_file import NodeEntry, replaced, save
 from cluster.datadir import DataDir
 from node import creation
 from node.start import EXIT_CONFIGURATION, EXIT_CONFLICT, StartRefused, open_node
-
-SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 
 
 class Ground:
@@ -43,49 +42,16 @@ class Ground:
         self.config = root / "node.toml"
         self.write()
 
-    def write(self, **changes: str) -> None:
+    def write(self, tables: str = "", **changes: object) -> None:
         entry = self.nodes[0]
-        values = {
-            "node_id": "1",
-            "cluster_file": '"cluster/cluster.json"',
-            "data_dir": '"data"',
-            "module": f'"{SOFTHSM}"',
-            "token_label": '"seat-1"',
-            "pin_file": '"pin"',
-            "ca_file": '"cluster/ca.pem"',
-            "cert_file": '"cluster/nodes/1/cert.pem"',
-            "key_file": '"cluster/nodes/1/key.pem"',
-            "client": f'"{entry.client}"',
-            "peer": f'"{entry.peer}"',
-            "admin": f'"{entry.admin}"',
-            "ops": f'"{entry.ops}"',
-            "extra": "",
-        } | changes
-        self.config.write_text(
-            """
-node_id = {node_id}
-cluster_file = {cluster_file}
-data_dir = {data_dir}
-{extra}
-[hsm]
-module = {module}
-token_label = {token_label}
-pin_file = {pin_file}
-[tls]
-ca_file = {ca_file}
-cert_file = {cert_file}
-key_file = {key_file}
-[listen]
-client = {client}
-peer = {peer}
-admin = {admin}
-ops = {ops}
-[[tenants]]
-iss = "demo"
-alg = "EdDSA"
-public_key_file = "tenant.pem"
-""".format(**values)
-        )
+        made = {
+            "cluster_file": "cluster/cluster.json",
+            "ca_file": "cluster/ca.pem",
+            "cert_file": "cluster/nodes/1/cert.pem",
+            "key_file": "cluster/nodes/1/key.pem",
+            **{name: getattr(entry, name) for name in ("client", "peer", "admin", "ops")},
+        }
+        self.config.write_text(node_toml(tables, **made | changes))
 
     def run(self) -> subprocess.CompletedProcess[str]:
         """The real command, in its own process."""
@@ -122,16 +88,16 @@ def refused(ground: Ground) -> tuple[str, int]:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"extra": "speed = 9"}, "speed"),
-        ({"cluster_file": '"none.json"'}, "none.json"),
-        ({"node_id": "9"}, "node 9 is not in the cluster file"),
-        ({"cert_file": '"none.pem"'}, "none.pem"),
-        ({"ca_file": '"pin"'}, "pin"),
-        ({"key_file": '"cluster/nodes/2/key.pem"'}, "do not load together"),
-        ({"cert_file": '"cluster/nodes/2/cert.pem"'}, "is of node 2, and this is node 1"),
-        ({"cert_file": '"cluster/operator/cert.pem"'}, "is of an operator"),
-        ({"pin_file": '"nopin"'}, "nopin"),
-        ({"client": '"no.such.host.invalid:1"'}, "listen.client"),
+        ({"tables": "[speed]"}, "speed"),
+        ({"cluster_file": "none.json"}, "none.json"),
+        ({"node_id": 9}, "node 9 is not in the cluster file"),
+        ({"cert_file": "none.pem"}, "none.pem"),
+        ({"ca_file": "pin"}, "pin"),
+        ({"key_file": "cluster/nodes/2/key.pem"}, "do not load together"),
+        ({"cert_file": "cluster/nodes/2/cert.pem"}, "is of node 2, and this is node 1"),
+        ({"cert_file": "cluster/operator/cert.pem"}, "is of an operator"),
+        ({"pin_file": "nopin"}, "nopin"),
+        ({"client": "no.such.host.invalid:1"}, "listen.client"),
     ],
 )
 def test_a_wrong_or_missing_file_is_a_configuration_error(ground, changes, said):
@@ -146,7 +112,7 @@ def test_a_wrong_or_missing_file_is_a_configuration_error(ground, changes, said)
 def test_a_port_in_use_is_a_conflict_that_names_it(ground, name):
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        ground.write(**{name: f'"{address}"'})
+        ground.write(**{name: address})
         line, code = refused(ground)
     assert f"listen.{name} = {address}" in line
     assert "in use" in line
@@ -157,13 +123,13 @@ def test_a_port_in_use_is_a_conflict_that_names_it(ground, name):
 def test_a_foreign_data_directory_is_a_conflict(ground, tmp_path):
     other = DataDir.claim(tmp_path / "theirs", ground.created.cluster.cluster_id, 2)
     other.release()
-    ground.write(data_dir=f'"{tmp_path / "theirs"}"')
+    ground.write(data_dir=str(tmp_path / "theirs"))
     line, code = refused(ground)
     assert "belongs to node 2" in line
     assert code == EXIT_CONFLICT
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"")
-    ground.write(data_dir=f'"{tmp_path / "photos"}"')
+    ground.write(data_dir=str(tmp_path / "photos"))
     line, code = refused(ground)
     assert "cat.jpg" in line
     assert code == EXIT_CONFLICT
@@ -171,7 +137,7 @@ def test_a_foreign_data_directory_is_a_conflict(ground, tmp_path):
 
 def test_a_directory_in_use_is_a_conflict(ground, tmp_path):
     held = DataDir.claim(tmp_path / "held", ground.created.cluster.cluster_id, 1)
-    ground.write(data_dir=f'"{tmp_path / "held"}"')
+    ground.write(data_dir=str(tmp_path / "held"))
     line, code = refused(ground)
     held.release()
     assert "in use by process" in line
@@ -180,7 +146,7 @@ def test_a_directory_in_use_is_a_conflict(ground, tmp_path):
 
 def test_after_a_refusal_nothing_stays_open(ground):
     with socket.create_server(("127.0.0.1", 0)) as other:
-        ground.write(ops=f'"127.0.0.1:{other.getsockname()[1]}"')
+        ground.write(ops=f"127.0.0.1:{other.getsockname()[1]}")
         refused(ground)
     for entry in (ground.nodes[0].client, ground.nodes[0].peer, ground.nodes[0].admin):
         host, _, port = entry.rpartition(":")
@@ -189,7 +155,7 @@ def test_after_a_refusal_nothing_stays_open(ground):
 
 
 def test_the_command_prints_one_line_and_the_exit_code(ground):
-    ground.write(extra="speed = 9")
+    ground.write(tables="[speed]")
     ended = ground.run()
     assert (ended.returncode, ended.stdout) == (EXIT_CONFIGURATION, "")
     assert ended.stderr.count("\n") == 1
@@ -207,7 +173,7 @@ def test_a_token_that_is_not_there_is_one_line(ground):
 def test_a_replaced_node_does_not_start_with_the_newer_cluster_file(ground):
     new = NodeEntry(6, 1, "dc-1", *(f"127.0.0.1:{port}" for port in free_ports(4)))
     save(ground.root / "newer.json", replaced(ground.created.cluster, 1, new))
-    ground.write(cluster_file='"newer.json"')
+    ground.write(cluster_file="newer.json")
     line, code = refused(ground)
     assert line.startswith("node 1 was replaced by node 6")
     assert line.endswith("shut this one down and destroy its HSM keys")

@@ -14,35 +14,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from link_mesh import free_ports
+from node_toml import SOFTHSM, node_toml
 
 from cluster.cluster_file import NodeEntry
 from node import creation
-
-SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
-CONFIG = """
-node_id = 1
-cluster_file = "cluster.json"
-data_dir = "data"
-[hsm]
-module = "{module}"
-token_label = "seat-1"
-pin_file = "pin"
-[tls]
-ca_file = "ca.pem"
-cert_file = "cert.pem"
-key_file = "key.pem"
-[listen]
-client = "{entry.client}"
-peer = "{entry.peer}"
-admin = "{entry.admin}"
-ops = "{entry.ops}"
-[limits]
-concurrent_requests = 64
-[[tenants]]
-iss = "demo"
-alg = "EdDSA"
-public_key_file = "tenant.pem"
-"""
 
 
 @dataclass
@@ -67,7 +42,8 @@ class NodeGround:
         return self.root / "cluster"
 
     def write(self) -> None:
-        self.config.write_text(CONFIG.format(module=SOFTHSM, entry=self.entry))
+        listen = {name: getattr(self.entry, name) for name in ("client", "peer", "admin", "ops")}
+        self.config.write_text(node_toml("[limits]\nconcurrent_requests = 64", **listen))
         tokens = self.root / "tokens"
         tokens.mkdir(exist_ok=True)
         (self.root / "softhsm2.conf").write_text(f"directories.tokendir = {tokens}\n")
@@ -136,7 +112,7 @@ def make(root: Path) -> NodeGround:
         "hsm", "provision", "--init-token",
         "--cluster-file", str(root / "cluster.json"), "--node", "1",
         "--package", str(ground.authority / "seats/seat-1.package"),
-        "--module", str(SOFTHSM), "--token-label", "seat-1",
+        "--module", SOFTHSM, "--token-label", "seat-1",
         "--pin-file", str(root / "pin"), "--so-pin-file", str(root / "so-pin"), *words,
     )  # fmt: skip
     assert code == 0, err

@@ -7,43 +7,28 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from node_toml import node_toml
 from typer.testing import CliRunner
 
 from node.config import load
 from quorumvault.cli import config
 from quorumvault.cli.exits import Exit, Failure
 
-FILE = """
-node_id = 7
-cluster_file = "cluster.json"
-data_dir = 'a "quoted" \\ \u00e9\U0001f511 folder'
-[hsm]
-module = "/usr/lib/softhsm/libsofthsm2.so"
-token_label = "seat-1"
-pin_file = "pin"
-[tls]
-ca_file = "ca.pem"
-cert_file = "cert.pem"
-key_file = "key.pem"
-[listen]
-client = "127.0.0.1:8443"
-peer = "[::1]:7443"
-admin = "127.0.0.1:9443"
-ops = "127.0.0.1:9090"
-[limits]
+FILE = node_toml(
+    """[limits]
 body_bytes = 9000
 [peers]
 2 = "10.0.0.2:7443"
-[[tenants]]
-iss = "one"
-alg = "EdDSA"
-public_key_file = "tenant.pem"
 [[tenants]]
 iss = "two"
 kid = "2026"
 alg = "EdDSA"
 public_key_file = "tenant.pem"
-"""
+""",
+    node_id=7,
+    data_dir='a "quoted" \\ \u00e9\U0001f511 folder',
+    iss="one",
+)
 
 
 @pytest.fixture
@@ -81,7 +66,7 @@ def test_json_has_each_value_and_where_it_is_from(file, tmp_path):
     assert shown["peers.2"] == {"value": "10.0.0.2:7443", "from": "file"}
     assert shown["peers.3"] == {"value": "proxy:1", "from": "environment QUORUMVAULT_PEERS_3"}
     assert shown["drain_s"] == {"value": 10.0, "from": "default"}
-    assert shown["tenants.1.kid"] == {"value": "2026", "from": "file"}
+    assert shown["tenants.0.kid"] == {"value": "2026", "from": "file"}
     set_only = json.loads(run("show", "--config", file, "-o", "json").stdout)
     assert set_only == {key: each for key, each in shown.items() if each["from"] != "default"}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import node_ground
 import pytest
+from node_toml import SOFTHSM
 
 from chaos import disk_shim, process_clock, process_disk
 from chaos.disk_shim import DiskShim
@@ -304,7 +305,7 @@ def test_a_clock_that_is_years_ahead(copy, tmp_path):
 )
 def test_a_pkcs11_library_that_does_what_some_do(copy, tmp_path, does, words, step):
     library = disk_shim.build(tmp_path, HERE / "bad_module.c")
-    copy.edit(str(node_ground.SOFTHSM), str(library))
+    copy.edit(SOFTHSM, str(library))
     copy.environment |= {"BAD_MODULE": does}
     said = diagnosed(copy, "HSM")
     assert words in said
