@@ -15,9 +15,9 @@ import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import version
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from quorumvault._version import VERSION
 from quorumvault.backup.crew import default_workers
 from quorumvault.backup.cut import Cutter
 from quorumvault.backup.errors import (
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "Made", "create"]
 
-TOOL: Final = f"quorumvault {version('quorumvault')}"
+TOOL: Final = f"quorumvault {VERSION}"
 PASSES: Final = 3
 """How often the sources are read at most: again when a file was renamed under the walk's eyes, when
 a database was changed before its log was read, or when objects that were stored are not there."""

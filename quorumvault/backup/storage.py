@@ -27,11 +27,12 @@ from quorumvault.backup.storage_names import (
     parse_options,
     place,
 )
-from quorumvault.backup.storage_remote import Patience, RemoteStore
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Iterator, Mapping, Sequence
+
+    from quorumvault.backup.storage_names import Place
 
 __all__ = ["Patience", "Storage", "Stored", "parse_options"]
 
@@ -48,6 +49,24 @@ class Stored:
 
     name: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a provider is waited for.
+
+    Attributes:
+        call_s: seconds for one request, plus what its bytes take at `bytes_per_s`.
+        tries: how often in all, when the error is one that may pass.
+        pause_s: seconds before the second try; doubled for each further one, at most 15, and
+            shortened at random by up to half so that many devices don't come back together.
+
+    """
+
+    call_s: float = 60.0
+    bytes_per_s: float = 32_768.0
+    tries: int = 5
+    pause_s: float = 0.5
 
 
 class _Store(Protocol):
@@ -95,7 +114,7 @@ class Storage:
         self._store: _Store = (
             FolderStore(found)
             if found.protocol == "folder"
-            else RemoteStore(found, patience or Patience())
+            else _remote(found, patience or Patience())
         )
 
     def __repr__(self) -> str:
@@ -202,3 +221,9 @@ class Storage:
     def close(self) -> None:
         """Close the connections."""
         self._store.close()
+
+
+def _remote(found: Place, patience: Patience) -> _Store:
+    from quorumvault.backup.storage_remote import RemoteStore  # noqa: PLC0415 - a folder needs none
+
+    return RemoteStore(found, patience)

@@ -18,7 +18,6 @@ import random
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
 from fsspec import get_filesystem_class
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+    from quorumvault.backup.storage import Patience
     from quorumvault.backup.storage_names import Place
 
 T = TypeVar("T")
@@ -61,24 +61,6 @@ _EXTRAS: Final = {
     "dropbox": "dropboxdrivefs",
     "oci": "ocifs",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a provider is waited for.
-
-    Attributes:
-        call_s: seconds for one request, plus what its bytes take at `bytes_per_s`.
-        tries: how often in all, when the error is one that may pass.
-        pause_s: seconds before the second try; doubled for each further one, at most 15, and
-            shortened at random by up to half so that many devices don't come back together.
-
-    """
-
-    call_s: float = 60.0
-    bytes_per_s: float = 32_768.0
-    tries: int = 5
-    pause_s: float = 0.5
 
 
 class RemoteStore:

@@ -1,78 +1,101 @@
 """The command line ``quorumvault`` (design section 8).
 
-Data goes to stdout, talk to stderr. Heavy packages are imported by the command that needs them,
-so that `--help` and the nodes of a demo start quickly.
+Data goes to stdout, talk to stderr. A command's module is imported when the command is asked for,
+and heavy packages by the code that needs them, so that all of them start quickly.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from quorumvault.cli import (
-    backup,
-    bench,
-    certs,
-    chaos,
-    cluster,
-    completion,
-    config,
-    debug,
-    demo,
-    doctor,
-    events,
-    hsm,
-    leader,
-    member,
-    node,
-    probe,
-    record,
-)
+from quorumvault._version import VERSION
+from quorumvault.cli import completion
 from quorumvault.cli.examples import EXAMPLES
 from quorumvault.cli.exits import Exit, Failure
 
-app = typer.Typer(
-    name="quorumvault",
-    help="A backup-key vault in five data centers: one password, ten guesses.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(cluster.app, name="cluster", help="Create a cluster; see how it is.")
-app.add_typer(member.app, name="member", help="Replace a node that is lost for good.")
-app.add_typer(node.app, name="node", help="Run one vault node; drain it, have it reload.")
-app.add_typer(leader.app, name="leader", help="Hand shards to a node; spread them.")
-app.add_typer(hsm.app, name="hsm", help="Initialise and provision a data center's HSM.")
-app.add_typer(config.app, name="config", help="Check a node's configuration; show it.")
-app.add_typer(certs.app, name="certs", help="Issue and show certificates.")
-app.add_typer(record.app, name="record", help="Keep a backup key in the vault; get it back.")
-app.add_typer(
-    backup.app, name="backup", help="Keep files where nobody else can read them; get them back."
-)
-app.add_typer(chaos.app, name="chaos", help="Try to break the vault's rules.")
-app.add_typer(debug.app, name="debug", help="Collect what helps to understand a fault.")
-app.command("demo")(demo.demo)
-app.command("bench")(bench.bench)
-app.command("doctor")(doctor.doctor)
-app.command("probe")(probe.probe)
-app.command("events")(events.events)
-app.command("completion")(completion.completion)
+COMMANDS: Final = ("demo", "bench", "doctor", "probe", "events", "completion")
+"""Each is the function of its name in the module of its name."""
+GROUPS: Final = {
+    "cluster": "Create a cluster; see how it is.",
+    "member": "Replace a node that is lost for good.",
+    "node": "Run one vault node; drain it, have it reload.",
+    "leader": "Hand shards to a node; spread them.",
+    "hsm": "Initialise and provision a data center's HSM.",
+    "config": "Check a node's configuration; show it.",
+    "certs": "Issue and show certificates.",
+    "record": "Keep a backup key in the vault; get it back.",
+    "backup": "Keep files where nobody else can read them; get them back.",
+    "chaos": "Try to break the vault's rules.",
+    "debug": "Collect what helps to understand a fault.",
+}
+"""Each is the `app` in the module of its name, and its help."""
+
+
+class _Commands(Mapping[str, TyperCommand | TyperGroup]):
+    """The program's commands by their names; the module of each is imported when it is asked for.
+
+    All of them together take longer to import than most of them take to run.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, TyperCommand | TyperGroup] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*COMMANDS, *GROUPS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS) + len(GROUPS)
+
+    def __getitem__(self, name: str) -> TyperCommand | TyperGroup:
+        if name not in self._made:
+            if name not in COMMANDS and name not in GROUPS:
+                raise KeyError(name)
+            self._made[name] = _made(name)
+        return self._made[name]
+
+
+def _made(name: str) -> TyperCommand | TyperGroup:
+    """A command or group, with its examples at the end of its help."""
+    module = import_module(f"{__name__}.{name}")
+    alone = typer.Typer(add_completion=False, callback=_root)
+    if name in GROUPS:
+        alone.add_typer(module.app, name=name, help=GROUPS[name])
+    else:
+        alone.command(name)(getattr(module, name))
+    made = _group(typer.main.get_command(alone)).commands[name]
+    if not isinstance(made, TyperCommand | TyperGroup):
+        raise TypeError(f"{name!r} is no command")
+    for words, lines in EXAMPLES.items():
+        first, *path = words.split()
+        if first == name:
+            each: object = made
+            for word in path:
+                each = _group(each).commands[word]
+            each.epilog = "Example:\n\n" + "\n\n".join(lines)  # type: ignore[attr-defined]
+    return made
+
+
+class _Program(TyperGroup):
+    """The group of all commands."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = _Commands()  # type: ignore[assignment] # typer and click only read it
 
 
 def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature
     if show:
-        from importlib.metadata import version  # noqa: PLC0415 - only for --version
-
-        sys.stdout.write(f"quorumvault {version('quorumvault')}\n")
+        sys.stdout.write(f"quorumvault {VERSION}\n")
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     *,
     version: Annotated[
@@ -82,21 +105,27 @@ def _root(
     """A backup-key vault in five data centers: one password, ten guesses."""
 
 
+app = typer.Typer(
+    name="quorumvault",
+    cls=_Program,
+    callback=_root,
+    help="A backup-key vault in five data centers: one password, ten guesses.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
 def command() -> TyperGroup:
-    """The whole program, each command with its example at the end of its help."""
-    root = typer.main.get_command(app)
-    if not isinstance(root, TyperGroup):
-        raise TypeError("the program has no commands")
-    for words, lines in EXAMPLES.items():
-        group = root
-        *path, name = words.split()
-        for word in path:
-            below = group.commands[word]
-            if not isinstance(below, TyperGroup):
-                raise TypeError(f"examples: {words!r} is no command")
-            group = below
-        group.commands[name].epilog = "Example:\n\n" + "\n\n".join(lines)
-    return root
+    """The whole program."""
+    return _group(typer.main.get_command(app))
+
+
+def _group(command: object) -> TyperGroup:
+    if not isinstance(command, TyperGroup):
+        raise TypeError(f"{command!r} has no commands")
+    return command
 
 
 def main() -> None:

@@ -35,7 +35,6 @@ from quorumvault.backup.errors import (
     WeakPassword,
     WrongKey,
 )
-from quorumvault.cli import vault_exits
 from quorumvault.cli.exits import Exit, Failure
 from quorumvault.errors import Unavailable, VaultError, WrongPassword
 
@@ -75,6 +74,8 @@ class Told(Failure):
 def exit_code(error: BackupError | VaultError) -> Exit:
     """How a command ends that met `error`."""
     if isinstance(error, VaultError):
+        from quorumvault.cli import vault_exits  # noqa: PLC0415 - its errors bring half the SDK
+
         return vault_exits.exit_code(error)
     known = (code for kind, code in _EXIT_OF_ERROR if isinstance(error, kind))
     return next(known, Exit.UNEXPECTED)

@@ -17,19 +17,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 from quorumvault.backup.errors import BackupError
 from quorumvault.cli.backup_exits import Told, exit_code, facts, one_line
 from quorumvault.cli.exits import Exit
@@ -38,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 PHASES: Final = {
     "look": "Looking",
@@ -47,8 +35,6 @@ PHASES: Final = {
     "read": "Reading the list",
     "restore": "Restoring",
 }
-NARROW: Final = 70
-"""Columns below which size and speed are left out, so that the bar and the time stay."""
 ENOUGH_FOR_SPEED: Final = 1 << 20
 SHOW_CURSOR: Final = b"\x1b[?25h\r\n"
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -129,7 +115,9 @@ class Bars:
         self._task: TaskID | None = None
         self._drawn: Progress | None = None
         if console.is_terminal and not console.is_dumb_terminal:
-            self._drawn = Progress(*_columns(console.width), console=console, transient=True)
+            from quorumvault.cli import backup_bars  # noqa: PLC0415 - heavy, and only for a terminal
+
+            self._drawn = backup_bars.drawn(console)
 
     def __enter__(self) -> Self:
         if self._drawn is not None:
@@ -161,25 +149,6 @@ class Bars:
             self.moved[self._phase] = self.moved.get(self._phase, 0) + count
             if self._drawn is not None and self._task is not None:
                 self._drawn.advance(self._task, count)
-
-
-def _columns(width: int) -> list[ProgressColumn]:
-    first: list[ProgressColumn] = [SpinnerColumn("line"), TextColumn("{task.description}")]
-    bar: list[ProgressColumn] = [BarColumn(bar_width=None), TaskProgressColumn()]
-    if width < NARROW:
-        return [*first, *bar, TimeRemainingColumn(compact=True)]
-    return [*first, *bar, _Figures(), TimeRemainingColumn()]
-
-
-class _Figures(ProgressColumn):
-    """How much of how much, and how fast; nothing where the phase cannot know it."""
-
-    def render(self, task: Task) -> Text:
-        if not task.total:
-            return Text("")
-        pace = task.finished_speed or task.speed
-        shown = f"{size(task.completed)} of {size(task.total)}"
-        return Text(shown if pace is None else f"{shown}, {size(pace)}/s")
 
 
 @contextmanager

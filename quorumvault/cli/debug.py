@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
 import typer
 
+from quorumvault._version import VERSION
 from quorumvault.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
@@ -104,8 +105,6 @@ def _own(
     answers: Mapping[str, Answer | NoAnswer],
 ) -> dict[str, bytes]:
     """What this command adds: what the bundle is, and how the cluster is, judged from here."""
-    from importlib.metadata import version  # noqa: PLC0415 - used here alone
-
     import msgspec  # noqa: PLC0415 - heavy
 
     from node.verdict import judge  # noqa: PLC0415 - heavy
@@ -121,7 +120,7 @@ def _own(
     manifest = parts.Manifest(
         made=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         cluster=cluster.name,
-        version=f"quorumvault {version('quorumvault')}",
+        version=f"quorumvault {VERSION}",
         python=platform.python_version(),
         machine=platform.platform(),
         parts=list(listed),

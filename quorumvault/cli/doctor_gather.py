@@ -18,7 +18,6 @@ import socket
 import statistics
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cluster.certificates import CertificateError, NodeIdentity, peer_identity
 from cluster.datadir import IDENTITY_NAME, LOCK_NAME, STORE_NAME, Identity
 from cluster.room import Space
+from quorumvault._version import VERSION
 from quorumvault.cli.doctor_facts import (
     ClockFacts,
     DirectoryFacts,
@@ -307,7 +307,7 @@ def machine() -> MachineFacts:
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         core_bytes=resource.getrlimit(resource.RLIMIT_CORE)[0],
         memory_available=_memory_available(),
-        version=f"quorumvault {version('quorumvault')}",
+        version=f"quorumvault {VERSION}",
         python=platform.python_version(),
     )
 

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import typer
 
-from quorumvault import connection
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -71,6 +69,8 @@ def reach_of(
 
 
 def _by_connection(path: Path, account: str) -> Reach:
+    from quorumvault import connection  # noqa: PLC0415 - brings half the SDK, often not needed
+
     reach = connection.load(path)
 
     def open_vault(state: Path, timeout_s: float) -> Vault:
