@@ -19,7 +19,16 @@ from quorumvault.backup.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Place", "check_name", "check_prefix", "is_name", "lasting", "parse_options", "place"]
+__all__ = [
+    "Place",
+    "check_name",
+    "check_prefix",
+    "check_url",
+    "is_name",
+    "lasting",
+    "parse_options",
+    "place",
+]
 
 _NAME: Final = re.compile(
     r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){0,7}"
@@ -31,6 +40,8 @@ _SECRET: Final = re.compile(
     r"|connection_?string",
     re.IGNORECASE,
 )
+_IPV6: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]")
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _DAV: Final = {"webdav": "http", "dav": "http", "webdavs": "https", "davs": "https"}
 
 
@@ -105,7 +116,7 @@ def place(url: str, options: Mapping[str, object] | None = None) -> Place:
     given = dict(options or {})
     if not url.strip() or "\0" in url:
         raise StorageError("no storage was given: name a folder or a URL such as s3://bucket/phone")
-    if "::" in url and _PROTOCOL.search(url):
+    if "::" in _IPV6.sub("", url) and _PROTOCOL.search(url):
         raise StorageError(
             "a storage URL can't be a chain (`::`): a cache in between would hide what is stored"
         )
@@ -113,6 +124,7 @@ def place(url: str, options: Mapping[str, object] | None = None) -> Place:
     protocol = found[1].lower() if found else "file"
     if protocol in {"file", "local"}:
         return _folder(url, found is not None, given)
+    check_url(url)
     url = f"{protocol}://{url.partition('://')[2]}"
     shown = _shown(url)
     secrets = _secrets(url, given)
@@ -132,6 +144,29 @@ def place(url: str, options: Mapping[str, object] | None = None) -> Place:
             " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
         )
     return Place(protocol, url, "", shown, given, secrets)
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL whose user or password cuts it in two, so that nobody can tell what is secret.
+
+    Raises:
+        StorageError: nothing of it is quoted.
+
+    """
+    if _PROTOCOL.match(url) is None:
+        return
+    authority = url.partition("://")[2].partition("/")[0]
+    _, colon, port = _IPV6.sub("", authority).rpartition(":")
+    odd = bool(colon) and "@" not in authority and not _PORT.fullmatch(port)
+    try:
+        urlsplit(url)
+    except ValueError:  # which quotes it
+        odd = True
+    if (odd and not authority.startswith("arn:")) or set("?#") & set(authority.rpartition("@")[0]):
+        raise StorageError(
+            f"{url.partition('://')[0]}://… is not a URL: a host and a port are not to be told from"
+            " what stands there. In a user's name or password write %2F for /, %3F for ?, %23 for #"
+        )
 
 
 def lasting(url: str) -> str:
@@ -186,8 +221,8 @@ def _folder(url: str, has_protocol: bool, options: dict[str, object]) -> Place: 
 def _webdav(
     url: str, scheme: str, shown: str, options: dict[str, object], secrets: tuple[str, ...]
 ) -> Place:
+    parts = urlsplit(url)
     try:
-        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise StorageError(f"{shown} is not a URL: {error}") from error

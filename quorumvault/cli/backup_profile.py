@@ -20,7 +20,8 @@ import typer
 from msgspec import Struct
 
 from quorumvault import _files
-from quorumvault.backup.errors import DeviceStateError
+from quorumvault.backup import storage_names
+from quorumvault.backup.errors import DeviceStateError, StorageError
 from quorumvault.backup.storage_names import parse_options
 from quorumvault.cli.record_reach import small_file
 
@@ -184,14 +185,14 @@ def check_url(url: str) -> None:
     """Refuse a URL with a password in it, which every user of the machine could read.
 
     Raises:
-        typer.BadParameter: it has one.
+        typer.BadParameter: it has one, or what may be a part of one.
 
     """
     try:
-        secret = urlsplit(url).password
-    except ValueError as error:
-        raise typer.BadParameter(f"--storage is no URL: {error}") from error
-    if secret is not None:
+        storage_names.check_url(url)
+    except StorageError as error:
+        raise typer.BadParameter(f"--storage: {error}") from error
+    if urlsplit(url).password is not None:
         raise typer.BadParameter(
             "--storage holds a password that others can read; give it by"
             " --storage-option NAME=@FILE (docs/storage.md has the names)"

@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 from quorumvault.backup.errors import StorageError
 from quorumvault.backup.storage import Storage, parse_options
 from quorumvault.backup.storage_names import place
+from quorumvault.cli.backup_profile import check_url
 
 SECRETS = {
     "secret": "her-s3-secret",
@@ -71,6 +73,44 @@ def test_no_option_that_may_be_a_secret_is_shown_or_passed_on_in_words_of_the_pr
 def test_a_url_that_can_be_no_storage_says_what_to_write_instead(url: str, match: str) -> None:
     with pytest.raises(StorageError, match=match):
         Storage(url)
+
+
+SECRET = ("zebra", "123456", "password@")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "webdavs://anna:zebra/password@cloud.example/dav",
+        "webdavs://anna:zebra?password@cloud.example/dav",
+        "webdavs://anna:zebra#password@cloud.example/dav",
+        "webdavs://anna:zebra\N{CARE OF}password@cloud.example/dav",
+        "webdavs://anna:123456/password@cloud.example/dav",
+        "sftp://anna:zebra/password@host/a",
+        "s3://AKIA:zebra/password@bucket/phone",
+        "nosuch://anna:zebra/password@host/a",
+    ],
+)
+def test_a_password_that_cuts_its_url_in_two_is_shown_in_no_part(url: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        Storage(url)
+    with pytest.raises(typer.BadParameter) as refused:
+        check_url(url)
+    for said in (str(caught.value), refused.value.message):
+        assert not any(part in said for part in SECRET), said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "webdavs://cloud.example:8443/files/anna@mail.example",
+        "webdavs://[::1]:8443/files/anna@mail.example",
+        "s3://arn:aws:s3:eu-central-1:123456789012:accesspoint/mine/phone",
+    ],
+)
+def test_a_port_or_an_access_point_is_no_password(url: str) -> None:
+    check_url(url)
+    assert place(url).shown == url
 
 
 def test_a_password_is_not_sent_unencrypted_to_another_machine() -> None:
