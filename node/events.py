@@ -22,7 +22,7 @@ from cluster.types import check
 from node.foreign import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     import structlog
 
@@ -186,9 +186,9 @@ class Events:
             newest=self._newest,
         )
 
-    async def changed(self) -> None:
-        """Until something is told."""
-        await self._changed.wait()
+    def changed(self) -> Coroutine[None, None, bool]:
+        """To be awaited: until something is told after this call, whenever the awaiting begins."""
+        return self._changed.wait()
 
     def _left_out(self, kind: Kind, told: int) -> None:
         if told > PER_SECOND:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import msgspec
@@ -331,3 +332,10 @@ async def test_every_kind_can_be_told_and_no_text_of_ours_holds_an_id(events):
     assert [event.kind for event in events.page(EVERYTHING).events] == list(KINDS)
     texts = [told.text for before, now, _ in CASES.values() for told in transitions(before, now)]
     assert not [text for text in texts if re.search(r"[0-9a-f]{16}", text)]
+
+
+async def test_who_has_begun_to_wait_hears_what_is_told_in_the_same_turn_of_the_loop(events):
+    waiting = asyncio.ensure_future(events.changed())
+    events.tell("ready", "serves")
+    async with asyncio.timeout(1):
+        await waiting
