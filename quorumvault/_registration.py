@@ -185,7 +185,7 @@ def _finish(session: Session, backup_key: bytes | None) -> Flow[Registered]:
         yield from _store_and_activate(session, open_)
         doubts = yield from _compare(session, open_, active=True)
     except (Superseded, Conflict):
-        # Two nodes said so: it can never become active any more.
+        # Two data centers said so: it can never become active any more.
         yield from session.remember(registration=None)
         raise
     if not open_.verified:
@@ -238,23 +238,27 @@ def _compare(session: Session, open_: OpenRegistration, *, active: bool) -> Flow
     """Ask three data centers what they keep; one doubt for each that could not say.
 
     Raises:
-        Tampered: one keeps something else under our registration's name, or the three are not
-            agreed to be three data centers.
-        Superseded: another registration has taken its place.
+        Tampered: one keeps something else under our registration's name, or alone another
+            registration, or the three are not agreed to be three data centers.
+        Superseded: another registration has taken its place, as two say.
 
     """
 
     def read(answer: Answer) -> RecordSeen:
         return decode_answer(RecordSeen, answer.body, session.who(answer.place))
 
-    told = yield from ask_seats(
-        session,
-        Request("GET", "/v1/record"),
-        read,
-        seats=THRESHOLD_SEATS,
-        rounds=COMPARE_ROUNDS,
-    )
+    try:
+        told = yield from ask_seats(
+            session,
+            Request("GET", "/v1/record"),
+            read,
+            seats=THRESHOLD_SEATS,
+            rounds=COMPARE_ROUNDS,
+        )
+    except (Superseded, Conflict) as error:
+        raise Tampered(f"that is no answer to a look: {error}") from error
     doubts: list[str] = []
+    others: list[str] = []
     for one in told:
         seen, who = one.value, session.who(one.place)
         pending = seen.pending
@@ -263,10 +267,8 @@ def _compare(session: Session, open_: OpenRegistration, *, active: bool) -> Flow
         elif not active and pending and pending.registration_id == open_.registration_id:
             kept = pending.content
         else:
-            raise Superseded(
-                f"{who} keeps another registration now; if no other device of yours registered,"
-                " do not rely on this vault until its operator explains it"
-            )
+            others.append(who)
+            continue
         if kept is None:
             doubts.append(f"{who} could not open what it keeps (its HSM is away)")
         elif kept != open_.content:
@@ -274,6 +276,16 @@ def _compare(session: Session, open_: OpenRegistration, *, active: bool) -> Flow
                 f"{who} keeps other bytes than this client sealed; "
                 + ("the new key must not be relied on" if active else "it was not activated")
             )
+    if len(others) > 1:
+        raise Superseded(
+            f"{' and '.join(others)} keep another registration now; if no other device of yours"
+            " registered, do not rely on this vault until its operator explains it"
+        )
+    if others:  # one alone is not believed: whoever forgets ours may have given up the old key
+        raise Tampered(
+            f"{others[0]} alone shows another registration: it lies, or another device of yours"
+            " registers right now; nothing was given up: resume, and it will be known"
+        )
     missing = THRESHOLD_SEATS - len(told)
     doubts.extend(
         f"a data center could not be asked ({len(seats_met(session))} known)"

@@ -226,6 +226,32 @@ def test_a_replaced_pending_registration_is_superseded_and_never_activated(vault
     assert other.recover(b"theirs") == b"T" * 32
 
 
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("lie", ["another", "none", "refusal"])
+def test_one_liar_who_shows_another_registration_makes_nobody_forget_theirs(
+    vault, phone, phase, lie
+):
+    def lies(_call, answer):
+        reply = answer()
+        fields = reply.json()
+        if (phase == "after") != (fields["pending"] is None):
+            return reply
+        if lie == "refusal":
+            return problem(409, "conflict")
+        fields["pending"] = None
+        fields.pop("registration_id", None)
+        if lie == "another":
+            fields["registration_id"] = OTHER
+        return Reply(200, json.dumps(fields).encode())
+
+    vault.interfere = at_node(2, "/v1/record", lies, method="GET")
+    with pytest.raises(errors.Tampered):
+        phone.register()
+    vault.interfere = None
+    assert phone.resume().confirmed
+    assert phone.status().mine
+
+
 def test_one_liar_who_calls_the_registration_stale_is_not_believed(vault, phone):
     def stale(call, answer):
         return problem(409, "stale") if call.node == 1 and call.method == "PUT" else answer()
