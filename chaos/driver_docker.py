@@ -22,8 +22,7 @@ from chaos import faults as f
 from chaos.container_wires import Wires, why_no_cut
 from chaos.containers import PROJECT, SEATS, Stack
 from chaos.driver import Death, DriverError, FaultRefusedError, refusals, tag
-from chaos.operating import operate
-from cluster.types import NodeId
+from chaos.operating import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,8 +105,7 @@ class DockerDriver:
         self._frozen: set[int] = set()
         self._unplugged: set[int] = set()
         self._tokenless: set[int] = set()
-        self._drained: set[int] = set()
-        """By an operator; one that was started again is no more."""
+        self._operator = Operator(lambda: self.connection_file)
         self._deaths: list[Death] = []
         self._events: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -298,10 +296,8 @@ class DockerDriver:
             case f.HsmBack(node):
                 await self._hsm_back(node)
                 return "token directory is back"
-            case f.Drain(node) | f.Undrain(node) | f.Transfer(node):
-                if isinstance(fault, f.Drain):
-                    self._drained.add(node)
-                return await asyncio.to_thread(operate, self.connection_file, fault)
+            case f.Drain() | f.Undrain() | f.Transfer():
+                return await self._operator.do(fault)
             case _:
                 raise FaultRefusedError(f"driver {self.name!r} cannot do {tag(type(fault))}")
 
@@ -395,9 +391,8 @@ class DockerDriver:
                 await self._hsm_back(node)
                 if await self._begin(node) == "started":
                     started.append(node)
-                elif node in self._drained:
-                    await asyncio.to_thread(operate, self.connection_file, f.Undrain(NodeId(node)))
-                self._drained.discard(node)
+                else:
+                    await self._operator.undrain(node)
         return f"started {started}" if started else "everybody runs"
 
     async def heal(self, timeout_s: float) -> None:

@@ -23,12 +23,11 @@ from chaos import faults as f
 from chaos import replacing
 from chaos.disk_shim import DiskShim, DiskShimError, build
 from chaos.driver import Death, DriverError, FaultRefusedError, refusals, tag
-from chaos.operating import operate
+from chaos.operating import Operator
 from chaos.process_clock import SOURCE as CLOCK_SOURCE
 from chaos.process_clock import WallClock, ahead_s
 from chaos.process_disk import NodeDisk, why_no_mount
 from chaos.processes import ClusterError, ProcessCluster
-from cluster.types import NodeId
 from quorumvault.cli.admin import Access
 
 if TYPE_CHECKING:
@@ -112,8 +111,7 @@ class ProcessDriver:
         """Nodes that no disk can bring back any more, and why: they are to be replaced."""
         self._joining: set[int] = set()
         """Nodes that have a seat, and no vote in some shard yet."""
-        self._drained: set[int] = set()
-        """Nodes that an operator drained; one that was started again is no more."""
+        self._operator = Operator(lambda: self.connection_file)
         self._killed: set[int] = set()
         """Process ids that we ended."""
         self._watches: set[asyncio.Task[None]] = set()
@@ -397,10 +395,8 @@ class ProcessDriver:
                 return "token directory is back"
             case f.Replace(node):
                 return await self._replace(node)
-            case f.Drain(node) | f.Undrain(node) | f.Transfer(node):
-                if isinstance(fault, f.Drain):
-                    self._drained.add(node)
-                return await asyncio.to_thread(operate, self.connection_file, fault)
+            case f.Drain() | f.Undrain() | f.Transfer():
+                return await self._operator.do(fault)
             case f.ClockJump(node, ms):
                 self._clocks[node].jump(ms)
             case f.ClockDrift(node, rate):
@@ -597,17 +593,12 @@ class ProcessDriver:
                 self.cluster.resume(number)
                 await asyncio.to_thread(self._disks[number].free)
                 if self.cluster.nodes[number].running or number in self._lost:
-                    await self._undrain(number)
+                    await self._operator.undrain(number)
                     continue
                 await self._begin(number)
                 started.append(number)
         lost = f", {list(self._lost)} to be replaced" if self._lost else ""
         return (f"started {started}" if started else "everybody runs") + lost
-
-    async def _undrain(self, number: int) -> None:
-        if number in self._drained:
-            self._drained.discard(number)
-            await asyncio.to_thread(operate, self.connection_file, f.Undrain(NodeId(number)))
 
     async def heal(self, timeout_s: float) -> None:
         """End every fault, start who is down, wait until every member is ready."""

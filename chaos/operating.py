@@ -6,28 +6,54 @@ answer, or refused, is seen and said, not an error: operators meet that too.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Final, assert_never
 
 from chaos import faults as f
+from cluster.types import NodeId
 from node.verdict import LEADER
 from node.verdict_links import Silent
 from quorumvault.cli.admin import Access, Refused, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Any
 
 OperatorFault = f.Drain | f.Undrain | f.Transfer
 
-
 CALL_S: Final = 10.0
 """A transfer is answered within 5 s."""
 
 
-def operate(connection_file: Path, fault: OperatorFault) -> str:
-    """Ask it with the operator's certificate; what was answered, in a few words. Blocks."""
+class Operator:
+    """Does what an operator does to one vault, and remembers whom it took out of service.
+
+    Args:
+        connection_file: says where the vault's connection file is.
+
+    """
+
+    def __init__(self, connection_file: Callable[[], Path]) -> None:
+        self._connection_file = connection_file
+        self._drained: set[int] = set()
+
+    async def do(self, fault: OperatorFault) -> str:
+        """What was answered, in a few words."""
+        if isinstance(fault, f.Drain):
+            self._drained.add(fault.node)
+        return await asyncio.to_thread(_operate, self._connection_file(), fault)
+
+    async def undrain(self, node: int) -> None:
+        """Back into service, if it was drained; nothing changes if it was started again since."""
+        if node in self._drained:
+            self._drained.discard(node)
+            await self.do(f.Undrain(NodeId(node)))
+
+
+def _operate(connection_file: Path, fault: OperatorFault) -> str:
+    """Ask it with the operator's certificate. Blocks."""
     access = Access.from_connection(connection_file)
     node = str(fault.node)
     match fault:
