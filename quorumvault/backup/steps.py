@@ -167,16 +167,24 @@ class Steps:
         now = _hex(seen.registration_id)
         return now if seen.mine and now != before else None
 
+    def _replaced(self, work: NewKey) -> bool:
+        """Whether the vault has given up the key of before."""
+        return _hex(self._door.open().status().registration_id) != work.before
+
     def abandon(self) -> Profile:
         """Give up what waits for the owner, or what can't be finished.
 
         Raises:
-            VaultError: the vault must be asked first whether it is done already.
+            VaultError: the vault must be asked first whether it is done already; or it is, and
+                that can't be taken back.
 
         """
         try:
             profile = self.settle()
         except (Tampered, KeyUnknown):
+            work = self._device.load().work
+            if isinstance(work, NewKey) and work.how == "password" and self._replaced(work):
+                raise  # given up, the key that stays would have no lock at all
             if self._door.waits():
                 self._door.open().abandon_registration()
             self._undo(self._device.load())

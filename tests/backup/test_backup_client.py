@@ -378,6 +378,29 @@ def test_a_lying_vault_can_be_given_up(world):
     assert world.phone("new").recover_with_password(PASSWORD).generation == 1
 
 
+def test_a_new_key_that_the_vault_has_already_is_not_given_up(world):
+    phone = enabled(world)
+
+    def lie(call, answer):
+        reply = answer()
+        if call.path == "/v1/record" and call.node == 2 and not reply.json()["pending"]:
+            return reply.but(content="A" * 43)
+        return reply
+
+    world.vault.interfere = lie
+    with pytest.raises(vault_errors.Tampered):
+        phone.new_key([world.data], password=OTHER_PASSWORD)
+    with pytest.raises(vault_errors.Tampered):  # the old one is gone there
+        phone.abandon()
+    phone.create([world.data])
+    new = world.phone("new")
+    new.recover_with_password(OTHER_PASSWORD)
+    assert restored(new, world.fresh("back")) == MESSAGES
+    world.vault.interfere = None
+    assert phone.finish().unfinished is None
+    assert restored(phone, world.fresh("back")) == MESSAGES
+
+
 # ---------------------------------------------------------------- a life by digits
 
 
