@@ -1,7 +1,7 @@
 """Putting one node's parts together around its host and its HSM; no socket, no process.
 
 What is checked here, once: that the HSM's AKE key is the one whose public half clients pin
-(cluster.json). Everything that listens is made from an `Assembly` by node.main.
+(cluster.json). Everything that listens is made from an `Assembly` by node.node.
 """
 
 from __future__ import annotations
