@@ -199,7 +199,7 @@ class Cutter:
                 return
             finally:
                 os.close(descriptor)
-        self._walk.skip(SourceChanged(_changed_message(entry, magic)), entry.shown)
+        self._walk.skip(entry, SourceChanged, *_changed(entry.shown, magic))
 
     def _once(self, entry: Entry, descriptor: int) -> Iterator[Event]:
         before = self._settled(descriptor)
@@ -288,17 +288,19 @@ class Cutter:
     def _unreadable(self, entry: Entry, error: OSError) -> None:
         place = entry.shown
         if error.errno in {errno.ELOOP, errno.ENXIO, errno.EINVAL}:
-            refused = SourceRefused(
-                f"{place} became something else than a file while it was read; try again,"
-                f" or exclude it: {leave_out(place)}"
+            self._walk.skip(
+                entry,
+                SourceRefused,
+                f"{place} became something else than a file while it was read",
+                f"try again, or exclude it: {leave_out(place)}",
             )
-            self._walk.skip(refused, place)
             return
-        unreadable = SourceUnreadable(
-            f"cannot read {place}: {error.strerror}; allow reading it, or exclude it:"
-            f" {leave_out(place)}"
+        self._walk.skip(
+            entry,
+            SourceUnreadable,
+            f"cannot read {place}: {error.strerror}",
+            f"allow reading it, or exclude it: {leave_out(place)}",
         )
-        self._walk.skip(unreadable, place)
 
 
 def _fill(descriptor: int, place: memoryview, start: int) -> None:
@@ -324,14 +326,10 @@ def _check_unchanged(descriptor: int, before: os.stat_result) -> None:
         raise _ChangedError
 
 
-def _changed_message(entry: Entry, magic: bytes) -> str:
-    place = entry.shown
+def _changed(place: str, magic: bytes) -> tuple[str, str]:
+    """Why it can't be kept, and what to do."""
+    often = f"changed each of the {TRIES} times it was read"
     if magic == SQLITE_MAGIC:
-        return (
-            f"{place} is a SQLite database in use: it changed each of the {TRIES} times it was"
-            f' read; back up a snapshot of it instead: sqlite3 {quoted(place)} ".backup COPY"'
-        )
-    return (
-        f"{place} changed each of the {TRIES} times it was read; close what writes to it,"
-        f" or exclude it: {leave_out(place)}"
-    )
+        copy = f'back up a snapshot of it instead: sqlite3 {quoted(place)} ".backup COPY"'
+        return f"{place} is a SQLite database in use: it {often}", copy
+    return f"{place} {often}", f"close what writes to it, or exclude it: {leave_out(place)}"

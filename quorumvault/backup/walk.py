@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from quorumvault.backup.errors import SourceError
     from quorumvault.backup.exclude import Exclude
     from quorumvault.backup.sources import Source
 
@@ -178,11 +179,44 @@ class Walk:
             if _stamp(status) != before:
                 self.torn = _shown(source, path)
 
-    def skip(self, error: SourceUnreadable | SourceRefused | SourceChanged, place: str) -> None:
-        """Note `place` as skipped if that is wanted, else raise `error`."""
+    def skip(self, entry: Entry, kind: type[SourceError], why: str, advice: str) -> None:
+        """Note the last entry as skipped if that is wanted, else raise.
+
+        Raises:
+            SourceError: of this `kind`. Always for the log of a database that is in the backup:
+                without it the database lacks what was written lately, or is spoilt.
+
+        """
+        self._leave_out(entry._source, entry.path, kind, why, advice)  # noqa: SLF001 - our own
+
+    def _leave_out(
+        self,
+        source: Source,
+        path: tuple[bytes, ...],
+        kind: type[SourceError],
+        why: str,
+        advice: str,
+    ) -> None:
+        place = _shown(source, path)
+        database = self._database_of(path)
+        if database is not None:
+            whose = _shown(source, database)
+            raise kind(
+                f"{why}; it is the log of the database {whose}, which is nothing without it: back"
+                " up a snapshot of that instead (SQLite: VACUUM INTO), and exclude both:"
+                f" {leave_out(whose)} {leave_out(place)}"
+            )
         if not self._skip:
-            raise error
+            raise kind(f"{why}; {advice}")
         self.skipped.append(place)
+
+    def _database_of(self, log: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
+        """The database that was read before, and of which this is a log."""
+        for end in _LOGS:
+            path = (*log[:-1], log[-1].removesuffix(end))
+            if path != log and path in self._databases:
+                return path
+        return None
 
     def __iter__(self) -> Iterator[Entry]:
         """Walk all sources, once.
@@ -246,12 +280,12 @@ class Walk:
                 return self._meet_long(source, level, path, status)
             return Entry(source, level, path, status)
         place = _shown(source, path)
-        self.skip(
-            SourceRefused(
-                f"{place} is a {_kind(status.st_mode)}, which a backup can't keep;"
-                f" exclude it: {leave_out(place)}"
-            ),
-            place,
+        self._leave_out(
+            source,
+            path,
+            SourceRefused,
+            f"{place} is a {_kind(status.st_mode)}, which a backup can't keep",
+            f"exclude it: {leave_out(place)}",
         )
         return None
 
@@ -263,10 +297,13 @@ class Walk:
             check_path(path)
         except ValueError as error:
             place = _shown(source, path)
-            refused = SourceRefused(
-                f"{place[:200]} can't be kept: {error}; move or rename it, or exclude its folder"
+            self._leave_out(
+                source,
+                path,
+                SourceRefused,
+                f"{place[:200]} can't be kept: {error}",
+                "move or rename it, or exclude its folder",
             )
-            self.skip(refused, place)
             return None
         return Entry(source, level, path, status)
 
@@ -346,12 +383,12 @@ class Walk:
 
     def _unreadable(self, source: Source, path: tuple[bytes, ...], error: OSError) -> None:
         place = _shown(source, path)
-        self.skip(
-            SourceUnreadable(
-                f"cannot read {place}: {error.strerror}; allow reading it, or exclude it:"
-                f" {leave_out(place)}"
-            ),
-            place,
+        self._leave_out(
+            source,
+            path,
+            SourceUnreadable,
+            f"cannot read {place}: {error.strerror}",
+            f"allow reading it, or exclude it: {leave_out(place)}",
         )
 
 

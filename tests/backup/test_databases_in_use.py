@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from quorumvault.backup.create import create
-from quorumvault.backup.cut import Cutter
-from quorumvault.backup.errors import SourceChanged
+from quorumvault.backup.cut import Cutter, _ChangedError
+from quorumvault.backup.errors import SourceChanged, SourceRefused
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.restore import restore
 from quorumvault.backup.storage import Storage
@@ -155,3 +155,40 @@ def test_a_change_that_began_after_the_folder_was_listed_is_undone_by_its_journa
         assert restored(storage, ground / "target") == ("ok", 50)
     database.execute("rollback")
     database.close()
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_database_is_never_kept_without_a_log_that_is_never_quiet(
+    ground: Path,
+    phone: Path,
+    database: sqlite3.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    skip: bool,
+) -> None:
+    real = Cutter._once
+
+    def once(self: Cutter, entry: Entry, descriptor: int):
+        yield from real(self, entry, descriptor)
+        if entry.path[-1] == b"messages.db-wal":
+            raise _ChangedError
+
+    monkeypatch.setattr(Cutter, "_once", once)
+    monkeypatch.setattr("quorumvault.backup.cut.RETRY_AFTER_S", 0)
+    with Storage(str(ground / "storage")) as storage:
+        says = r"messages\.db-wal changed each.*the log of the database .*messages\.db, .*VACUUM"
+        with pytest.raises(SourceChanged, match=says) as told:
+            create(storage, KEYS, [phone], skip_unreadable=skip)
+    assert f"exclude both: --exclude '{phone}/messages.db' --exclude" in str(told.value)
+    database.close()
+
+
+def test_nor_without_a_log_that_is_something_else(
+    ground: Path, phone: Path, database: sqlite3.Connection
+) -> None:
+    database.close()
+    (phone / "messages.db-wal").symlink_to(phone / "elsewhere")
+    with Storage(str(ground / "storage")) as storage:
+        with pytest.raises(SourceRefused, match=r"is a symlink.*the log of the database"):
+            create(storage, KEYS, [phone], skip_unreadable=True)
+        (phone / "messages.db").unlink()
+        assert create(storage, KEYS, [phone], skip_unreadable=True).files == 1
