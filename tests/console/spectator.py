@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import wait_until
 from playwright.sync_api import Error, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route
 
 POLL_MS = 2000
 NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
@@ -39,6 +41,8 @@ def probe(name: str) -> str:
     return Path(__file__).with_name(f"probe_{name}.js").read_text()
 
 
+FRAME = """() => new Promise((drawn) => new ResizeObserver(drawn).observe(document.body))"""
+"""Until the browser lays out what was changed, which no clock of our own holds up."""
 PARTS = """([first, last]) => {
   const edge = (part) => (document.querySelector(part).closest(".panel") ??
     document.querySelector(part)).getBoundingClientRect();
@@ -92,6 +96,8 @@ class Spectator:
             except Error as error:
                 if NETWORK_CHANGED not in error.message:
                     raise
+                # Its page for this is still on the way, and would interrupt the next try.
+                self.page.wait_for_url("chrome-error://**", wait_until="commit")
             else:
                 return
         raise AssertionError(f"this machine's networks changed at each of {TRIES} tries")
@@ -146,8 +152,34 @@ class Spectator:
             number = wanted.get(kind, 0)
             self.page.wait_for_function(f"([kind, n]) => ({count})(kind) === n", arg=[kind, number])
 
+    def drawn(self) -> None:
+        """Wait until all that was changed is laid out and drawn: two frames."""
+        for _ in range(2):
+            self.page.evaluate(FRAME)
+
+    # ------------------------------------------------------------------ what the node says
+
+    def hears(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """From now on one answer of the node, with other words in it each time it is asked.
+
+        One in which all five have answered: on a busy machine each may be missing now and then. And
+        taken before: whatever fails in a handler of Playwright fails all later calls of the test.
+        """
+        whole = wait_until(self._whole_answer, "all nodes answer the one that is asked")
+
+        def answer(route: Route) -> None:
+            state = deepcopy(whole)
+            change(state)
+            route.fulfill(json=state)
+
+        self.page.route("**/state.json", answer)
+
+    def _whole_answer(self) -> dict[str, Any] | None:
+        state = self.page.request.get(f"{self.origin}/console/state.json").json()
+        return state if all(node["view"] for node in state["nodes"]) else None
+
     def next_answers(self, number: int) -> None:
-        """So many more answers of the node; at once, with a clock of our own."""
+        """So many more answers on their way to the page; at once, with a clock of our own."""
         for _ in range(number):
             with self.page.expect_response("**/state.json"):
                 self.after(POLL_MS)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +10,6 @@ from playwright.sync_api import expect
 from spectator import probe
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Route
     from spectator import Spectator
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -27,6 +24,7 @@ ALL_EVENTS = """async () => {
   return rows > 0 && rows === Math.min(500, nodes[0].view.status.events);
 }"""
 """As many rows as the node has told events: none lost, none twice."""
+FSYNC_MS, FSYNC_SHOWN = (0.4, 487.0), ("0.4 ms", "487 ms")
 STALE_MS = 8000
 DRAWN_FOR = """(width) => innerWidth === width && ["map", "traffic"].every((id) => {
   const box = document.getElementById(id);
@@ -96,7 +94,7 @@ def test_in_the_worst_state_every_word_has_contrast_and_nothing_is_too_wide(
     spectator: Spectator,
 ) -> None:
     page = spectator.page
-    page.route("**/state.json", lambda route: _alter(route, _worse))
+    spectator.hears(_worse)
     expect(page.locator("#map .tile[data-tone=bad]")).to_have_count(2)
     for summary in page.locator("summary").all():
         summary.click()
@@ -113,21 +111,33 @@ def test_in_the_worst_state_every_word_has_contrast_and_nothing_is_too_wide(
 
 def test_a_poll_moves_nothing_and_makes_no_row_anew(spectator: Spectator) -> None:
     page = spectator.page
-    turn = itertools.cycle((0, 1))
-    page.route("**/state.json", lambda route: _alter(route, partial(_well, turn=next(turn))))
+    turns = [0]
+    spectator.hears(lambda state: _well(state, turns[-1]))
+
+    def turn(number: int) -> None:
+        turns.append(number)
+        spectator.next_answers(1)
+        expect(page.locator("#nodes tbody tr").first).to_contain_text(FSYNC_SHOWN[number])
+        spectator.drawn()
+
     spectator.has_own_clock()
-    spectator.next_answers(2)
+    turn(1)
+    turn(0)
     page.evaluate("""() => {
       window.rows = [...document.querySelectorAll("#nodes tr, #shards li, #map g, #matrix td")];
       window.moved = [];
-      new PerformanceObserver((list) => {
-        const parts = list.getEntries().flatMap((each) => each.sources);
+      window.note = (entries) => {
+        const parts = entries.flatMap((each) => each.sources);
         window.moved.push(...parts.map(({ node }) => node?.parentElement?.innerText ?? "gone"));
-      }).observe({ type: "layout-shift" });
+      };
+      window.moves = new PerformanceObserver((list) => window.note(list.getEntries()));
+      window.moves.observe({ type: "layout-shift" });
     }""")
-    spectator.next_answers(2)
+    turn(1)
+    turn(0)
     assert page.evaluate("window.rows.every((row) => row.isConnected)")
     assert page.evaluate("window.rows.length") > 60
+    page.evaluate("window.note(window.moves.takeRecords())")
     assert page.evaluate("window.moved") == []
 
 
@@ -160,7 +170,7 @@ def test_an_answer_that_cannot_be_shown_does_not_look_well(spectator: Spectator)
     page = spectator.page
     spectator.excused.append("TypeError")
     spectator.has_own_clock()
-    page.route("**/state.json", lambda route: _alter(route, lambda state: state.pop("shards")))
+    spectator.hears(lambda state: state.pop("shards"))
     for _ in range(4):
         spectator.next_answers(1)
     expect(page.locator("#word")).to_contain_text("Stale since")
@@ -170,7 +180,7 @@ def test_an_answer_that_cannot_be_shown_does_not_look_well(spectator: Spectator)
 def test_a_foreign_word_is_text_whatever_it_says(spectator: Spectator) -> None:
     """A node in another data center may have been taken over; it must not take the page as well."""
     page = spectator.page
-    page.route("**/state.json", lambda route: _alter(route, _hostile))
+    spectator.hears(_hostile)
     expect(page.locator("#nodes tbody tr b").first).to_have_text(HOSTILE)
     expect(page.locator("#alarms")).to_contain_text(HOSTILE)
     expect(page.locator("#why")).to_contain_text(HOSTILE)
@@ -212,14 +222,6 @@ def test_events_can_be_held_and_sifted(spectator: Spectator) -> None:
     expect(pause).to_have_text("Pause")
 
 
-def _alter(route: Route, change: Any) -> None:
-    """The node's own answer, with other words in it."""
-    answer = route.fetch()
-    state = answer.json()
-    change(state)
-    route.fulfill(response=answer, json=state)
-
-
 def _well(state: dict[str, Any], turn: int) -> None:
     """All is well, with numbers that are short and long by turns."""
     state |= {"verdict": "healthy", "failures_tolerated": 2, "why": []}
@@ -227,7 +229,7 @@ def _well(state: dict[str, Any], turn: int) -> None:
         node["view"]["counts"]["attempts"] = 123456 * turn
         status = node["view"]["status"]
         status |= {"ready": True, "draining": False, "room": "enough", "alarms": [], "checks": {}}
-        status |= {"loop_lag_ms": 1, "fsync_p99_ms": (0.4, 487.0)[turn]}
+        status |= {"loop_lag_ms": 1, "fsync_p99_ms": FSYNC_MS[turn]}
         status |= {"uptime_s": (3.0, 1e7)[turn], "hash_agreement": "agrees"}
         status["space"]["disk_free"] = (9 << 20, 9 << 40)[turn]
         for group in status["groups"]:
