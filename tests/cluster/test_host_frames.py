@@ -98,10 +98,10 @@ def test_a_frame_full_of_greetings_cuts_the_link_at_once_and_is_not_answered(wor
     said = host.status().counters.bytes_sent
     for number in (2, MAX_FRAME_ITEMS, 60_000):
         frame = encode_frame(Frame(incarnation, [hello(world)] * number))
-        begun = time.perf_counter()
+        begun = time.process_time()
         host.on_frame(FORGER, frame)
         host.turn()
-        assert time.perf_counter() - begun < 0.25  # milliseconds, on a machine that is not busy
+        assert time.process_time() - begun < 0.25
     assert host.status().counters.bytes_sent - said < 100_000
     assert len(world.cuts) == 3
     survives(world)

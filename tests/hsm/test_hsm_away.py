@@ -34,7 +34,7 @@ async def test_a_token_away_is_noticed_and_comes_back_without_a_restart(ground):
     record_key = made.record_key
     for round_number in (1, 2):
         take_away(ground)
-        ground.wait(lambda: not made.healthy, 3)
+        ground.wait(lambda: not made.healthy)
         with pytest.raises(errors.HsmAway, match="reopened by itself"):
             await made.subset_prfs(REGISTRATION_ID)
         with pytest.raises(errors.HsmAway):
@@ -61,7 +61,7 @@ async def test_a_token_gone_is_noticed_under_steady_load(ground):
     async def remove():
         await asyncio.to_thread(take_away, ground)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         ended = await asyncio.gather(remove(), *(load() for _ in range(64)), return_exceptions=True)
     assert all(end is None or isinstance(end, errors.HsmAway) for end in ended)
     bring_back(ground)
@@ -79,7 +79,7 @@ def test_a_listener_that_raises_harms_nothing(ground, monkeypatch):
     made.on_health(broken)
     for _ in range(2):
         take_away(ground)
-        ground.wait(lambda: not made.healthy, 3)
+        ground.wait(lambda: not made.healthy)
         bring_back(ground)
         ground.wait(lambda: made.healthy)
     ground.wait(lambda: len(reported) == 4)
@@ -97,7 +97,7 @@ def test_a_health_check_that_breaks_counts_as_away(ground, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(device, "check_health", broken)
         patched.setattr(device, "open_keys", broken)
-        ground.wait(lambda: not made.healthy, 3)
+        ground.wait(lambda: not made.healthy)
         assert "ZeroDivisionError" in made.reason
         ground.wait(lambda: len(reported) >= 2)
     ground.wait(lambda: made.healthy)
@@ -105,7 +105,7 @@ def test_a_health_check_that_breaks_counts_as_away(ground, monkeypatch):
 
 async def test_a_call_that_hangs_counts_as_away_until_it_returns(ground, monkeypatch):
     """A device that answers nothing at all: no guess may be spent on it meanwhile (I9)."""
-    monkeypatch.setattr(device, "STUCK_S", 0.2)
+    monkeypatch.setattr(device, "STUCK_S", 1.0)
     made = ground.started()
     hangs = threading.Event()
     made._module.lane.post(hangs.wait)
@@ -124,16 +124,16 @@ async def test_a_call_that_hangs_counts_as_away_until_it_returns(ground, monkeyp
 
 
 async def test_a_long_queue_of_slow_calls_is_no_call_that_hangs(ground, monkeypatch):
-    monkeypatch.setattr(device, "STUCK_S", 0.2)
+    monkeypatch.setattr(device, "STUCK_S", 1.0)
     made = ground.started()
     run = device.run
 
     def slow(*arguments):
-        threading.Event().wait(0.05)
+        threading.Event().wait(0.1)
         return run(*arguments)
 
     monkeypatch.setattr(device, "run", slow)
-    asked = [asyncio.ensure_future(made.subset_prfs(REGISTRATION_ID)) for _ in range(12)]
+    asked = [asyncio.ensure_future(made.subset_prfs(REGISTRATION_ID)) for _ in range(20)]
     while not all(each.done() for each in asked):
         assert made.healthy
         await asyncio.sleep(0.01)
@@ -195,7 +195,7 @@ def test_keys_destroyed_behind_its_back_are_noticed(ground):
     made = ground.hsm(settings)
     made.start()
     ground.on_token(settings, lambda token: token.destroy(token.find_key("oprf/245")))
-    ground.wait(lambda: not made.healthy, 3)
+    ground.wait(lambda: not made.healthy)
     ground.wait(lambda: "key oprf/245 is not on token" in made.reason)
 
 
@@ -233,7 +233,7 @@ def test_a_pin_that_became_wrong_is_tried_once_and_then_never(ground):
     made = ground.hsm(settings)
     made.start()
     take_away(ground)
-    ground.wait(lambda: not made.healthy, 3)
+    ground.wait(lambda: not made.healthy)
     ground.configure()
     hsm.init_token(
         settings.module,
@@ -261,5 +261,5 @@ def test_a_stamp_gone_is_noticed(ground):
     made = ground.hsm(settings)
     made.start()
     ground.on_token(settings, stamps.destroy)
-    ground.wait(lambda: not made.healthy, 3)
+    ground.wait(lambda: not made.healthy)
     ground.wait(lambda: "no enrolment stamp" in made.reason)

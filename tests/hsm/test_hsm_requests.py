@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+import time
 
 import pytest
 
@@ -174,7 +175,10 @@ async def test_stamps_are_written_in_the_order_asked(ground):
 
 
 async def test_requests_are_quick_while_the_event_loop_is_busy(ground):
-    """Handing the interpreter lock over per HMAC would need 5 ms each: three seconds here."""
+    """Handing the interpreter lock over per HMAC would need 5 ms each: three seconds here.
+
+    Of a processor: the other thread works all the while, and other processes do not count.
+    """
     made = ground.started()
     stop = threading.Event()
 
@@ -183,10 +187,12 @@ async def test_requests_are_quick_while_the_event_loop_is_busy(ground):
             sum(range(100))
 
     spinner = threading.Thread(target=spin)
+    began = time.process_time()
     spinner.start()
     try:
-        async with asyncio.timeout(2.5):
-            await asyncio.gather(*(made.subset_prfs(REGISTRATION_ID) for _ in range(100)))
+        await asyncio.gather(*(made.subset_prfs(REGISTRATION_ID) for _ in range(100)))
+        took = time.process_time() - began
     finally:
         stop.set()
         spinner.join()
+    assert took < 1

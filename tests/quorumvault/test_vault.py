@@ -84,12 +84,12 @@ def test_data_centers_that_hang_when_asked_for_the_era_leave_time_for_the_proof(
     with open_vault(served) as vault:
         key = vault.register("right").backup_key
     served.hanging_path = "/v1/record"
-    with open_vault(served, timeout_s=3.0) as vault:
+    with open_vault(served, timeout_s=6.0) as vault:
         assert vault.recover("right") == key
 
 
 def test_with_every_node_gone_it_says_unreachable_and_not_charged(served):
-    with open_vault(served, timeout_s=2.5) as vault:
+    with open_vault(served, timeout_s=5.0) as vault:
         for node in range(1, 6):
             served.kill(node)
         with pytest.raises(errors.Unavailable) as caught:
@@ -159,7 +159,7 @@ def test_the_greeting_carries_no_token(served):
 def test_an_endless_answer_is_cut_off(served):
     served.bodies = dict.fromkeys(range(1, 6), b"x" * 1_000_000)
     with (
-        open_vault(served, timeout_s=2.5) as vault,
+        open_vault(served, nodes=(1,), timeout_s=6.0) as vault,
         pytest.raises(errors.Unavailable, match="connection lost"),
     ):
         vault.status()
@@ -195,12 +195,12 @@ def test_busy_nodes_name_their_retry_after(served):
         answer() if call.path == "/v1/vault" else problem(429, "busy", retry_after=30)
     )
     with (
-        open_vault(served, timeout_s=2.5) as vault,
+        open_vault(served, timeout_s=5.0) as vault,
         pytest.raises(errors.Unavailable) as caught,
     ):
         vault.status()
     assert caught.value.reason == "busy"
-    assert caught.value.retry_after == pytest.approx(30, abs=2)
+    assert 20 < caught.value.retry_after <= 30
 
 
 def test_pins_given_to_the_client_must_fit_the_state_file(served):

@@ -49,7 +49,7 @@ async def test_a_disk_filled_to_the_last_byte_under_load_costs_one_node_and_noth
     disk_vault: DiskVault, seeded: random.Random
 ) -> None:
     vault = disk_vault
-    victim = leader(vault, 0)
+    victim = await asyncio.to_thread(wait_until, lambda: leader(vault, 0), "a leader")
     process = vault.cluster.nodes[victim].process
     async with (
         await Endpoints.connect(vault.connection_file) as endpoints,
@@ -85,7 +85,7 @@ async def test_a_short_node_turns_clients_away_and_still_follows(
     disk_vault: DiskVault, seeded: random.Random
 ) -> None:
     vault = disk_vault
-    victim = leader(vault, 1)
+    victim = await asyncio.to_thread(wait_until, lambda: leader(vault, 1), "a leader")
     async with (
         await Endpoints.connect(vault.connection_file) as endpoints,
         Load(endpoints, 3, seeded, "short") as load,
