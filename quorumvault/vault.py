@@ -224,8 +224,13 @@ class AsyncVault:
 
 
 def _password(password: str | bytes) -> bytes:
-    """As typed, in UTF-8, never normalised."""
-    secret = password.encode() if isinstance(password, str) else password
+    """As typed, in UTF-8, never normalised; the error of str.encode is not raised: it holds it."""
+    if isinstance(password, str):
+        secret = password.encode("utf-8", "surrogatepass")
+        if any("\ud800" <= letter <= "\udfff" for letter in password):
+            raise ValueError("the password holds half a character, which has no UTF-8")
+    else:
+        secret = password
     if not 1 <= len(secret) <= MAX_PASSWORD_BYTES:
         raise ValueError(f"a password has 1-{MAX_PASSWORD_BYTES} bytes")
     return secret

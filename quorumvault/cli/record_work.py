@@ -218,7 +218,7 @@ def _print_status(seen: RecordStatus, output: Output) -> None:
 # ---------------------------------------------------------------- secrets
 
 
-def _password(source: str | None, *, confirm: bool) -> bytes:
+def _password(source: str | None, *, confirm: bool) -> str | bytes:
     if source is not None:
         if source == "-":
             secret = sys.stdin.buffer.read(MAX_SECRET_FILE_BYTES)
@@ -228,7 +228,7 @@ def _password(source: str | None, *, confirm: bool) -> bytes:
     if not sys.stdin.isatty():
         raise typer.BadParameter("no terminal to type a password: use --password-file FILE or -")
     typed: str = typer.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
-    return typed.encode()
+    return typed
 
 
 def _backup_key(path: Path) -> bytes:

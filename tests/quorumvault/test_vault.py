@@ -236,6 +236,19 @@ def test_impossible_arguments_are_refused_before_anything_is_sent(served, call, 
     assert served.tokens == []
 
 
+@pytest.mark.parametrize("call", [lambda v, p: v.register(p), lambda v, p: v.recover(p)])
+def test_a_password_that_has_no_utf_8_is_in_no_part_of_the_error(served, call):
+    # str.encode raises an error that holds all of it, and reports of crashes show that.
+    with open_vault(served) as vault, pytest.raises(ValueError, match="half a character") as caught:
+        call(vault, "canary\udce4")
+    error = caught.value
+    while error is not None:
+        assert "canary" not in repr(error) + repr(vars(error))
+        assert not isinstance(error, UnicodeError)
+        error = error.__cause__ or error.__context__
+    assert served.tokens == []
+
+
 def test_plain_http_is_refused(served):
     with pytest.raises(ValueError, match="https"):
         Vault(["http://127.0.0.1:1"], ca_file=served.ca, token="t", state_file=None)
