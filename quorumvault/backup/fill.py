@@ -23,6 +23,7 @@ from quorumvault.backup.keys import CHUNK_ID_BYTES
 from quorumvault.backup.manifest import Chunk, File, Folder, Parts
 from quorumvault.backup.names import shown
 from quorumvault.backup.objects import CONTENT_BYTES, chunk_object_bytes, open_chunk
+from quorumvault.backup.page_cache import write_out
 from quorumvault.backup.place import refused
 
 if TYPE_CHECKING:
@@ -264,7 +265,9 @@ class Filler:
         content = self._content(job)
         for sink, offset, start, length in job.uses:
             try:
-                _write(self._opened(sink), content[start : start + length], offset)
+                descriptor = self._opened(sink)
+                _write(descriptor, content[start : start + length], offset)
+                write_out(descriptor, offset, length)
             except OSError as error:
                 raise refused(error, shown(sink.frame.path)) from error
             self._count(sink, length)

@@ -29,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from quorumvault.backup.errors import Damaged, NotThere, StorageUnreachable
+from quorumvault.backup.page_cache import let_go
 from quorumvault.backup.storage_errors import of_disk
 from quorumvault.backup.storage_names import is_name
 
@@ -120,6 +121,7 @@ class FolderStore:
                 limit -= len(block)
                 if limit < 0:
                     raise too_large(name, size, limit)
+            let_go(descriptor)  # nobody reads it again soon
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def open(self, name: str) -> BinaryIO:
@@ -437,13 +439,6 @@ def _above(name: str) -> Iterator[str]:
         yield name
 
 
-def _start_writing(descriptor: int) -> None:
-    """Have the disk begin now, so that `settle` waits less; Linux takes this advice so."""
-    if hasattr(os, "posix_fadvise"):
-        with contextlib.suppress(OSError):  # it is advice
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def _new_part(folder: int) -> tuple[str, int]:
     """A fresh part file, locked where there are locks (elsewhere sweep goes by its age)."""
     part = f"{PART_START}{secrets.token_hex(8)}{PART_END}"
@@ -459,7 +454,7 @@ def _write_part(
     """Fill a part file and give it its name; it is closed, and gone if that fails."""
     try:
         fill(descriptor)
-        _start_writing(descriptor)
+        let_go(descriptor)  # the disk begins now, so that `settle` waits less
         if not _linked(folder, part, last):
             os.fsync(descriptor)
             os.rename(part, last, src_dir_fd=folder, dst_dir_fd=folder)
