@@ -4,8 +4,10 @@
 
 Each round runs every program once, in turn, on the same folder of a made-up phone and the same
 disk, so that what else the machine does strikes all of them. `tar | age` is followed by a sync of
-its file: the others, too, answer only when the backup is on disk. Wall time is the whole command's,
-its start included; memory is the largest process's peak.
+its file: the others, too, answer only when the backup is on disk. A restore finds nothing of any
+backup in memory, as on the new device that it is for. Wall time is the whole command's, its start
+included, with Python's bytecode there as an installation leaves it; memory is the largest process's
+peak.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chaos.phone_data import MIB, a_day_later, fingerprint, make_phone
+from chaos.phone_data import MIB, a_day_later, files_below, fingerprint, make_phone
+from quorumvault.backup.page_cache import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,6 +55,7 @@ class Bench:
             "RESTIC_CACHE_DIR": str(root / "restic-cache"),
             "XDG_STATE_HOME": str(root / "state"),
         }
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def round(self, number: int) -> None:
         """Every program once; each step's result is compared with the phone, byte by byte."""
@@ -69,6 +73,7 @@ class Bench:
         after = fingerprint(self.phone)
         if before == after:
             raise RuntimeError("the day changed nothing")
+        _forget(place)
         for program in programs:
             target = place / f"restored-{program.name}"
             self._run(program.name, STEPS[2], program.restore(target))
@@ -185,6 +190,14 @@ class _Restic:
 
 def _shell(script: str) -> list[str]:
     return ["bash", "-o", "pipefail", "-c", script]
+
+
+def _forget(place: Path) -> None:
+    """Have the system's memory let go of every file of the backups."""
+    os.sync()
+    for path in files_below(place):
+        with path.open("rb") as file:
+            let_go(file.fileno())
 
 
 def _bytes_of(seen: dict[str, tuple[str, int, int]]) -> dict[str, str]:

@@ -26,7 +26,7 @@ Job = TypeVar("Job")
 def default_workers(storage: Storage) -> int:
     """One thread per processor, and two more that wait for a provider; 2 to 8.
 
-    A folder is not waited for: more threads only mean more memory to be touched for the first time.
+    A folder's disk is busy with one for each processor: more only mean more memory.
     """
     waiting = 0 if storage.folder is not None else 2
     return max(2, min(8, (os.cpu_count() or 1) + waiting))
