@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from test_nothing_leaks import disguises
+from test_nothing_leaks import contents, disguises
 
 from chaos.phone_data import a_day_later, files_below, fingerprint, make_phone
 from quorumvault import Vault
@@ -105,8 +105,7 @@ def test_a_lost_phone_comes_back_through_another_node_with_a_data_center_down(
         }.items()
     }
     places = {"what was said": new.said + old.said}
-    places |= {str(path): path.read_bytes() for path in files_below(storage)}
-    places |= {str(path): path.read_bytes() for path in files_below(stormy_vault.root)}
+    places |= contents(storage) | contents(stormy_vault.root)
     places |= {str(path).lower(): str(path).encode() for path in files_below(storage)}
     leaks = {
         (where, name)
