@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from msgspec import Meta, Struct
 
 from cluster.cluster_file import split_address
+from node.hardening import MIN_CLIENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,6 +80,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     concurrent_requests: Annotated[int, Meta(ge=1, le=100_000)] = 1024
     account_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] = 600
     body_bytes: Annotated[int, Meta(ge=MIN_BODY_BYTES, le=1 << 20)] = 8192
+    client_connections: Annotated[int, Meta(ge=MIN_CLIENTS, le=60_000)] = 3072
 
 
 class _Log(Struct, frozen=True, forbid_unknown_fields=True):

@@ -49,6 +49,7 @@ Kind = Literal[
     "snapshot",
     "lockouts",
     "hash",
+    "connections",
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 LOGGED_BELOW: Final = frozenset({"peer-down", "room"})

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cluster.links import LinkReport
     from hsm.requests import HsmStats
     from node.certificates_left import Held
+    from node.listener import ListenerReport
 
 OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
@@ -101,6 +102,44 @@ class LinkCollector(Collector):
         for link in links:
             backlog.add_metric([str(link.peer)], link.backlog_bytes)
         yield backlog
+
+
+class ListenerCollector(Collector):
+    """Connections from outside, by listener."""
+
+    def __init__(self, report: Callable[[], tuple[ListenerReport, ...]]) -> None:
+        self._report = report
+
+    def describe(self) -> list[Metric]:
+        """Nothing ahead of time."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Two gauges and a counter."""
+        connections = GaugeMetricFamily(
+            "quorumvault_connections",
+            "Connections that are open, from their accept on.",
+            labels=["listener"],
+        )
+        limits = GaugeMetricFamily(
+            "quorumvault_connections_limit",
+            "How many the listener takes.",
+            labels=["listener"],
+        )
+        cuts = CounterMetricFamily(
+            "quorumvault_connections_cut",
+            "Connections closed by the node: no handshake or no request came in time, room was "
+            "made for a newer one, or there was none.",
+            labels=["listener", "reason"],
+        )
+        for each in self._report():
+            connections.add_metric([each.name], each.open)
+            limits.add_metric([each.name], each.most)
+            for why, count in each.cuts.items():
+                cuts.add_metric([each.name, why], count)
+        yield connections
+        yield limits
+        yield cuts
 
 
 class CertificateCollector(Collector):

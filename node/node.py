@@ -33,8 +33,13 @@ from node.console_state import Surveyor, View
 from node.console_stream import Streams
 from node.counts import counts
 from node.events import Events
-from node.listening import listen, listen_to_peers
-from node.metrics_parts import CertificateCollector, HsmCollector, LinkCollector
+from node.listening import Listeners
+from node.metrics_parts import (
+    CertificateCollector,
+    HsmCollector,
+    LinkCollector,
+    ListenerCollector,
+)
 from node.ops import Ops
 from node.reload import Reloader
 from node.report import Reporter
@@ -44,14 +49,12 @@ from node.transitions import Sight, transitions
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
-    from ssl import SSLContext
 
     import structlog
 
     from cluster.api import VaultHost
     from cluster.cluster_file import ClusterFile
     from cluster.ports import Ports
-    from node.listening import Handler
     from node.reload_plan import Plan
     from node.start import Opened
 
@@ -80,6 +83,7 @@ class Node:
         self._timings = Timings()
         self._events = Events(log)
         self._streams = Streams(self._events)
+        self._listeners = Listeners(opened.sockets, opened.config.limits.client_connections)
         files = SnapshotDirectory(opened.directory.snapshots)
         self._links = Links(
             opened.cluster,
@@ -125,6 +129,7 @@ class Node:
         metrics = self._assembly.metrics
         metrics.watch(HsmCollector(lambda: opened.hsm.stats))
         metrics.watch(LinkCollector(self._links.report))
+        metrics.watch(ListenerCollector(self._listeners.report))
         metrics.watch(CertificateCollector(lambda: self._reloader.running.pair.held))
         metrics.configuration_refused.set_function(lambda: bool(self._reloader.failed))
 
@@ -146,6 +151,7 @@ class Node:
         put_pair(contexts, pair.cert_pem, pair.key_pem)
         logs.threshold.set(config.log_level)
         self._assembly.api.retune(config.limits, config.tenants)
+        self._listeners.retune(config.limits.client_connections)
 
     def _make_host(self, ports: Ports) -> VaultHost:
         return Host(self._opened.shape, self._opened.state, ports)
@@ -166,21 +172,19 @@ class Node:
 
     async def start(self, closing: AsyncExitStack) -> None:
         """Open the listeners and start the host; `closing` undoes it."""
-        opened, assembly = self._opened, self._assembly
+        opened, assembly, listeners = self._opened, self._assembly, self._listeners
         closing.callback(assembly.witness.close)
         admin = Admin(self._book, self._reports, self._steering(), self._reloader, self._events)
-        await self._listen(closing, "ops", self._inside(closing).serve, None)
-        await listen_to_peers(
-            closing, self._links.routes(), opened.sockets["peer"], self._links.server_context
-        )
+        await listeners.listen(closing, "ops", self._inside(closing).serve, None)
+        await listeners.listen_to_peers(closing, self._links.routes(), self._links.server_context)
         self._runtime.start()
         closing.push_async_callback(self._runtime.stop)
         # A new cluster file meets a host that has begun and links that are not closed yet.
-        await self._listen(closing, "admin", admin.serve, opened.admin_tls)
+        await listeners.listen(closing, "admin", admin.serve, opened.admin_tls)
         closing.callback(assembly.exchange.close)
         opened.hsm.on_health(self._on_hsm_thread)
         self._look_at_hsm()
-        await self._listen(closing, "client", assembly.api.serve, opened.client_tls)
+        await listeners.listen(closing, "client", assembly.api.serve, opened.client_tls)
         watch = self._loop.create_task(self._watch())
         closing.callback(watch.cancel)
         reloads = self._loop.create_task(self._reload_when_told())
@@ -193,11 +197,10 @@ class Node:
             client=opened.entry.client,
             version=__version__,
         )
-
-    async def _listen(
-        self, closing: AsyncExitStack, name: str, handler: Handler, context: SSLContext | None
-    ) -> None:
-        await listen(closing, handler, self._opened.sockets[name], context)
+        wanted, most = opened.config.limits.client_connections, listeners.most_clients
+        if most < wanted:
+            text = f"{most} clients are taken at once, not {wanted}: this process gets too few"
+            self._events.tell("connections", f"{text} open files (LimitNOFILE=)", level="warning")
 
     def _inside(self, closing: AsyncExitStack) -> Inside:
         """The ops listener."""
@@ -261,7 +264,8 @@ class Node:
             self._look_at_hsm()  # its thread cannot tell that it hangs
             picture, checks = self._assembly.health.look()
             alarms = (*picture.status.alarms, *self._reloader.alarms)
-            now = Sight(picture.status, checks, self._links.report(), alarms)
+            links, listeners = self._links.report(), self._listeners.report()
+            now = Sight(picture.status, checks, links, alarms, listeners)
             for kind, text, level, shard, peer in transitions(before, now):
                 self._events.tell(kind, text, level=level, shard=shard, peer=peer)
             self._events.settle()

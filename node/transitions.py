@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cluster.links import LinkReport
     from node.events import Kind, Level
     from node.health import Check
+    from node.listener import ListenerReport
 
 
 class Sight(NamedTuple):
@@ -28,6 +29,7 @@ class Sight(NamedTuple):
     links: tuple[LinkReport, ...]
     alarms: tuple[str, ...]
     """The host's and the node's own."""
+    listeners: tuple[ListenerReport, ...] = ()
 
 
 class Told(NamedTuple):
@@ -46,6 +48,7 @@ def transitions(before: Sight | None, now: Sight) -> Iterator[Told]:
     yield from _links(before, now.links)
     yield from _leaders(before, now.status)
     yield from _disk(before, now.status)
+    yield from _listeners(() if before is None else before.listeners, now.listeners)
     yield from _alarms(() if before is None else before.alarms, now.alarms)
     if before is not None:
         yield from _counted(before.status, now.status)
@@ -119,6 +122,16 @@ def _disk(before: Sight | None, status: HostStatus) -> Iterator[Told]:
         yield Told("slow-disk", "the disk is slow: this node steps aside", "warning")
     elif was_slow and not status.slow_disk:
         yield Told("slow-disk", "the disk is fast enough again")
+
+
+def _listeners(before: Sequence[ListenerReport], now: Sequence[ListenerReport]) -> Iterator[Told]:
+    were = {each.name for each in before if each.crowded}
+    for each in now:
+        if each.crowded and each.name not in were:
+            text = f"the {each.name} listener is full ({each.most} connections): whoever keeps it"
+            yield Told("connections", f"{text} waiting longest is closed", "warning")
+        elif not each.crowded and each.name in were:
+            yield Told("connections", f"the {each.name} listener has had room for a minute")
 
 
 def _alarms(before: Sequence[str], now: Sequence[str]) -> Iterator[Told]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -19,6 +20,8 @@ from aiohttp import web
 from cluster.datadir import SNAPSHOTS_NAME
 from cluster.room import Room, Space, judge, start_bytes
 from cluster.snapshot_files import bytes_of_copies
+from node.hardening import OTHERS
+from node.listener import Listener, attend
 
 if TYPE_CHECKING:
     import socket
@@ -80,11 +83,12 @@ async def _wait(directory: Path, ops: socket.socket) -> None:
     async def serve(request: web.BaseRequest) -> web.Response:
         return _answer(request.path, _short(directory))
 
-    runner = web.ServerRunner(web.Server(serve, access_log=None), shutdown_timeout=POLL_S)
+    server = web.Server(partial(attend, handler=serve), access_log=None)
+    runner = web.ServerRunner(server, shutdown_timeout=POLL_S)
     await runner.setup()
+    # The listener closes what it is given; the node goes on with the original.
+    listener = Listener("ops", ops.dup(), None, server, OTHERS["ops"])
     try:
-        # The runner closes what it is given; the node goes on with the original.
-        await web.SockSite(runner, ops.dup()).start()
         while _short(directory) is not None:
             try:
                 async with asyncio.timeout(POLL_S):
@@ -93,6 +97,7 @@ async def _wait(directory: Path, ops: socket.socket) -> None:
                 continue
             raise ToldToStop
     finally:
+        listener.stop()
         await runner.cleanup()
 
 

@@ -11,7 +11,7 @@ const LEVELS = ["info", "warning", "error"];
 const KINDS = [
   "started", "ready", "not-ready", "leader", "peer-up", "peer-down", "hsm-away", "hsm-back", "room",
   "slow-disk", "alarm", "alarm-cleared", "drain", "undrain", "transfer", "reload", "reload-refused",
-  "cluster-file", "snapshot", "lockouts", "hash",
+  "cluster-file", "snapshot", "lockouts", "hash", "connections",
 ];
 
 export class Events {

@@ -104,6 +104,7 @@ def examine(path: Path) -> list[Finding]:
     """All findings, in the order in which a start would meet them."""
     from cluster import cluster_file  # noqa: PLC0415 - heavy
     from node import config as configuration  # noqa: PLC0415 - heavy
+    from node.hardening import files_needed  # noqa: PLC0415 - heavy
     from quorumvault.cli import doctor_gather as gather  # noqa: PLC0415 - heavy
     from quorumvault.cli import doctor_judge as judge  # noqa: PLC0415 - heavy
 
@@ -132,7 +133,9 @@ def examine(path: Path) -> list[Finding]:
         else:
             step = "wipe this node; its successor has its seat"
             findings.append(judge.fail("cluster file", replaced, step))
-    return findings + judge.machine(gather.machine(), config.limits.concurrent_requests)
+    return findings + judge.machine(
+        gather.machine(), files_needed(config.limits.client_connections)
+    )
 
 
 def _of_member(config: NodeConfig, cluster: ClusterFile) -> Sequence[Finding]:

@@ -30,6 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cluster.certificates import CertificateError, NodeIdentity, peer_identity
 from cluster.datadir import IDENTITY_NAME, LOCK_NAME, STORE_NAME, Identity
 from cluster.room import Space
+from node.hardening import open_files
 from quorumvault._version import VERSION
 from quorumvault.cli.doctor_facts import (
     ClockFacts,
@@ -304,7 +305,7 @@ def _port(name: str, host: str, number: int) -> PortFacts:
 def machine() -> MachineFacts:
     """Limits of this process, memory that is free, and versions."""
     return MachineFacts(
-        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        open_files=open_files(),
         core_bytes=resource.getrlimit(resource.RLIMIT_CORE)[0],
         memory_available=_memory_available(),
         version=f"quorumvault {VERSION}",

@@ -42,8 +42,6 @@ CLOCK_AHEAD_OK: Final = dt.timedelta(minutes=5)
 EARLIEST_YEAR: Final = 2025
 HSM_WARN_MS: Final = 50.0
 """An evaluation asks for six PRFs and has two seconds."""
-FILES_BESIDE_REQUESTS: Final = 256
-"""Store, module, listeners, links and log, with room."""
 MEMORY_WARN_BYTES: Final = 512 << 20
 """Python and its packages, a thousand requests, and the pages of a small store."""
 VOLATILE: Final = frozenset({"tmpfs", "ramfs"})
@@ -333,11 +331,13 @@ def _stamp(facts: HsmFacts, wanted: str, data: DirectoryFacts) -> Finding:
     return ok(check, f"start {facts.stamped}; the data directory is not older")
 
 
-def machine(facts: MachineFacts, concurrent_requests: int) -> list[Finding]:
-    """Limits of the operating system, memory, and what runs here."""
-    needed = concurrent_requests + FILES_BESIDE_REQUESTS
+def machine(facts: MachineFacts, needed: int) -> list[Finding]:
+    """Limits of the operating system (`needed` files), memory, and what runs here."""
     if facts.open_files < needed:
-        step = f"ulimit -n {2 * needed} (LimitNOFILE= of systemd, --ulimit of Docker)"
+        step = (
+            f"ulimit -n {2 * needed} (LimitNOFILE= of systemd, --ulimit of Docker),"
+            " or a lower limits.client_connections: until then fewer clients are taken"
+        )
         found = f"{facts.open_files}, and {needed} may be needed"
         files = warn("open files", found, step)
     else:

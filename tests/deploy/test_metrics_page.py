@@ -13,8 +13,8 @@ from node import metrics_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 LABELS = {
-    *("certificate", "check", "code", "kind", "le", "operation", "outcome", "peer", "result"),
-    *("room", "route", "seat", "shard", "state", "verified", "version"),
+    *("certificate", "check", "code", "kind", "le", "listener", "operation", "outcome", "peer"),
+    *("reason", "result", "room", "route", "seat", "shard", "state", "verified", "version"),
 }
 """All that ours may have; each is a small closed set."""
 
@@ -52,6 +52,7 @@ def test_counters_that_alerts_watch_begin_at_0_and_not_at_their_first_increase(a
         "charges",
         "evaluations",
         "shares",
+        "connections_cut",
     ):
         assert [s.value for s in found[f"quorumvault_{name}"].samples if s.name.endswith("_total")]
     seats = {s.labels["seat"] for s in found["quorumvault_wrong_shares"].samples}

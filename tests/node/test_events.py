@@ -24,6 +24,7 @@ from node.events import (
     query_of,
 )
 from node.health import Check
+from node.listener import ListenerReport
 from node.transitions import Sight, transitions
 
 EVERYTHING = Query(0, RING)
@@ -215,6 +216,10 @@ def link(peer=2, **changes):
     return LinkReport(**(fields | changes))
 
 
+def crowded(listener="client", *, now=True):
+    return ListenerReport(listener, 64, 64, {}, now)
+
+
 def sight(*, groups=None, links=None, failing=(), alarms=(), counters=None, **changes):
     status = HostStatus(
         node_id=1, revision=0, incarnation=1, stepping=True, waiting_for="", hsm=True,
@@ -294,6 +299,19 @@ CASES = {
     "snapshots": (
         WELL, sight(counters={"snapshots_built": 1, "snapshots_failed": 2}),
         [("snapshot", "info"), ("snapshot", "warning")],
+    ),
+    "a listener is full": (
+        WELL._replace(listeners=(crowded(now=False), crowded("ops", now=False))),
+        WELL._replace(listeners=(crowded(), crowded("ops", now=False))),
+        [("connections", "warning")],
+    ),
+    "it is full still": (
+        WELL._replace(listeners=(crowded(),)), WELL._replace(listeners=(crowded(),)), [],
+    ),
+    "it has had room": (
+        WELL._replace(listeners=(crowded(),)),
+        WELL._replace(listeners=(crowded(now=False),)),
+        [("connections", "info")],
     ),
     "hashes differ": (WELL, sight(hash_agreement=False), [("hash", "error")]),
     "hashes agree again": (sight(hash_agreement=False), WELL, [("hash", "info")]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from cluster.store import Store
 from cluster.store_format import StoreDamagedError
+from node.hardening import most_clients
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +43,24 @@ def test_it_may_open_as_many_files_as_the_system_lets_it():
         [sys.executable, "-c", few + program], capture_output=True, text=True, check=True
     )
     assert ended.stdout.split("\n")[2] == "2048 2048"
+
+
+@pytest.mark.parametrize(
+    ("files", "clients"),
+    [
+        ((1024, 65_536), 3072),
+        ((256, 4096), 3072),
+        ((1024, 2048), 2048 - 704),
+        ((256, 512), 64),
+        ((100_000, 100_000), 3072),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 3072),
+    ],
+)
+def test_so_many_clients_are_taken_that_files_are_left_for_the_rest(
+    monkeypatch: pytest.MonkeyPatch, files: tuple[int, int], clients: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: files)
+    assert most_clients(3072) == clients
 
 
 READER = """

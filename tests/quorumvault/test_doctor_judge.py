@@ -201,9 +201,9 @@ def test_a_token_and_its_stamp(changed, holder, wrong):
 
 def test_a_machine_with_too_little():
     good = MachineFacts(4096, 0, 4 * GIB, "quorumvault 1", "3.11")
-    assert levels(judge.machine(good, 1024)) == {}
+    assert levels(judge.machine(good, 3776)) == {}
     poor = replace(good, open_files=1024, memory_available=GIB // 4)
-    assert levels(judge.machine(poor, 1024)) == {"open files": "warn", "memory": "warn"}
+    assert levels(judge.machine(poor, 3776)) == {"open files": "warn", "memory": "warn"}
 
 
 def test_whatever_was_found_is_one_line():
