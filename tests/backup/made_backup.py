@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import secrets
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from quorumvault.backup.keys import Keys
 from quorumvault.backup.manifest import ManifestWriter
@@ -28,6 +29,19 @@ class Tree:
             parts = split(text)
             found |= {parts[:length] for length in range(1, len(parts) + 1)}
         return sorted(found)
+
+
+def expected(tree: Tree) -> dict[str, bytes | None]:
+    """What `content_of` finds where it was restored."""
+    return {joined(path): tree.files.get(joined(path)) for path in tree.paths()}
+
+
+def content_of(root: Path) -> dict[str, bytes | None]:
+    """Every file's bytes and every folder (None) beneath the root, by path."""
+    return {
+        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
+        for path in root.rglob("*")
+    }
 
 
 def split(text: str) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from made_backup import MTIME_NS, Tree, joined, put_backup
+from made_backup import MTIME_NS, Tree, content_of, expected, joined, put_backup
 
 from quorumvault.backup import staging
 from quorumvault.backup.errors import (
@@ -62,18 +62,6 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "target"
-
-
-def content_of(root: Path) -> dict[str, bytes | None]:
-    """Every file's bytes and every folder (None) beneath the root, by path."""
-    return {
-        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
-        for path in root.rglob("*")
-    }
-
-
-def expected(tree: Tree) -> dict[str, bytes | None]:
-    return {joined(path): tree.files.get(joined(path)) for path in tree.paths()}
 
 
 class Meddler:

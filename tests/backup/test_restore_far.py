@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from grounds import Between, answers, between, cuts_answer, s3_storage_at, webdav_storage_at
 from held import on_disk, phone
-from made_backup import Tree, joined, put_backup
+from made_backup import Tree, content_of, expected, put_backup
 
 from quorumvault.backup.create import create
 from quorumvault.backup.errors import Damaged, RolledBack, StorageDenied, StorageUnreachable
@@ -38,17 +38,6 @@ def far(request: pytest.FixtureRequest) -> Iterator[tuple[Storage, Between]]:
         path = f"phones/{os.urandom(8).hex()}"
         with REACH[request.param](proxy.address, path) as storage:
             yield storage, proxy
-
-
-def content_of(root: Path) -> dict[str, bytes | None]:
-    return {
-        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
-        for path in root.rglob("*")
-    }
-
-
-def expected(tree: Tree) -> dict[str, bytes | None]:
-    return {joined(path): tree.files.get(joined(path)) for path in tree.paths()}
 
 
 def test_what_create_stored_is_verified_listed_and_restored(storage: Storage, ground: Path) -> None:

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from made_backup import Tree, joined, put_backup
+from made_backup import Tree, content_of, expected, put_backup
 
 from quorumvault.backup import staging
 from quorumvault.backup.errors import (
@@ -61,17 +61,6 @@ class Watched(Storage):
         if self.fetched > self.stop_after and self.stop is not None:
             self.stop.set()
         return super().get(name, limit)
-
-
-def content_of(root: Path) -> dict[str, bytes | None]:
-    return {
-        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
-        for path in root.rglob("*")
-    }
-
-
-def expected(tree: Tree) -> dict[str, bytes | None]:
-    return {joined(path): tree.files.get(joined(path)) for path in tree.paths()}
 
 
 def staged(target: Path) -> Path:

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from table_cluster import CLUSTER_ID, FOUNDING, place
 
 from cluster.certificates import (
     TlsFiles,
@@ -29,7 +30,6 @@ from cluster.cluster_file import (
     MAX_FILE_BYTES,
     ClusterFile,
     ClusterFileError,
-    NodeEntry,
     encode,
     load,
     replaced,
@@ -42,28 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-CLUSTER_ID = UUID("00112233-4455-6677-8899-aabbccddeeff")
 
-
-def place(node: int, seat: int) -> NodeEntry:
-    base = 10_000 + 10 * node
-    return NodeEntry(
-        node, seat, f"dc{seat}", *(f"127.0.0.1:{base + offset}" for offset in range(4))
-    )
-
-
-FOUNDING = ClusterFile(
-    version=1,
-    cluster_id=CLUSTER_ID,
-    name="table",
-    shards=4,
-    limit=10,
-    grace_s=120,
-    threshold=3,
-    nodes=tuple(place(number, number) for number in range(1, 6)),
-    check_values={"identity": "00" * 8},
-    opaque_public_key="A" * 43,
-)
 ONE = replaced(FOUNDING, 4, place(6, 4))
 TWO = replaced(ONE, 5, place(7, 5))
 OTHERWISE = replaced(FOUNDING, 3, place(6, 3))

@@ -10,21 +10,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from table_cluster import place
 from typer.testing import CliRunner
 
 from cluster.certificates import Authority, CertificateError, NodeIdentity, peer_identity
-from cluster.cluster_file import ClusterFile, NodeEntry, load, replaced
+from cluster.cluster_file import ClusterFile, load, replaced
 from node import config, creation, replacement
 from quorumvault.cli import certs, hsm
 from quorumvault.cli.exits import Failure
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def place(node: int, seat: int) -> NodeEntry:
-    ports = [f"127.0.0.1:{10_000 + 10 * node + offset}" for offset in range(4)]
-    return NodeEntry(node, seat, f"dc{seat}", *ports)
 
 
 class Office:

@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from table_cluster import FOUNDING, place
 
-from cluster.cluster_file import ClusterFile, NodeEntry, replaced
+from cluster.cluster_file import replaced
 from quorumvault.cli import member_plan as plan
 
-
-def place(node: int, seat: int) -> NodeEntry:
-    ports = [f"127.0.0.1:{10_000 + 10 * node + offset}" for offset in range(4)]
-    return NodeEntry(node, seat, f"dc{seat}", *ports)
-
-
-FOUNDING = ClusterFile(
-    version=1,
-    cluster_id="00112233-4455-6677-8899-aabbccddeeff",
-    name="table",
-    shards=2,
-    limit=10,
-    grace_s=120,
-    threshold=3,
-    nodes=tuple(place(number, number) for number in range(1, 6)),
-    check_values={"identity": "00" * 8},
-    opaque_public_key="A" * 43,
-)
 NEXT = replaced(FOUNDING, 4, place(6, 4))
 ALL = (1, 2, 3, 4, 5)
 
