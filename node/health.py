@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cluster.limits import SLOW_DISK_MS
 from cluster.room import Room
+from node.verdict_why import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +57,8 @@ class Picture:
 def checks(picture: Picture) -> tuple[Check, ...]:
     """All named checks, in a fixed order."""
     status, space = picture.status, picture.space
-    leaderless = [str(group.shard) for group in status.groups if not group.leader]
-    behind = [str(group.shard) for group in status.groups if group.catching_up]
+    leaderless = [group.shard for group in status.groups if not group.leader]
+    behind = [group.shard for group in status.groups if group.catching_up]
     map_free = space.map_total - space.map_used
     return (
         Check("serving", not (picture.draining or picture.drained), _serving(picture)),
@@ -66,12 +67,12 @@ def checks(picture: Picture) -> tuple[Check, ...]:
         Check(
             "quorum",
             bool(status.groups) and not leaderless,
-            f"no leader known for shard {', '.join(leaderless)}" if leaderless else "ok",
+            f"no leader known for shard {ranges(leaderless)}" if leaderless else "ok",
         ),
         Check(
             "caught-up",
             not behind,
-            f"fetching a snapshot for shard {', '.join(behind)}" if behind else "ok",
+            f"fetching a snapshot for shard {ranges(behind)}" if behind else "ok",
         ),
         Check(
             "share-givers",
@@ -99,8 +100,8 @@ def _serving(picture: Picture) -> str:
         return "draining"
     if not picture.drained:
         return "ok"
-    led = [str(group.shard) for group in picture.status.groups if group.role == "leader"]
-    still = f"; leads shard {', '.join(led)} until another node will" if led else ""
+    led = [group.shard for group in picture.status.groups if group.role == "leader"]
+    still = f"; leads shard {ranges(led)} until another node will" if led else ""
     return f"drained by an operator{still}"
 
 

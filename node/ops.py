@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from node.health import Health
     from node.metrics import Metrics
 
+UNKNOWN = "no such page: / (the console), /livez, /readyz?verbose, /metrics\n"
+
 
 class Ops:
     """Handlers of the ops listener."""
@@ -43,7 +45,7 @@ class Ops:
                     body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE}
                 )
             case _:
-                return web.Response(status=404, text="/livez /readyz?verbose /metrics\n")
+                return web.Response(status=404, text=UNKNOWN)
 
     def _ready(self, *, verbose: bool) -> web.Response:
         _, checks = self._health.look()

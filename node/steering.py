@@ -7,9 +7,9 @@ shares as before, so the vault loses none of its strength.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
-from cluster.handover import HandedOver
+from cluster.handover import HandedOver, NotInTime, NotLeader, NoVoter, Unwilling
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -67,11 +67,10 @@ class Steering:
     async def transfer(self, operator: str, shard: int, to: int) -> TransferResult:
         """Have node `to` lead the shard; answered within 5 s."""
         result = await self._ask(shard, to)
-        came = isinstance(result, HandedOver)
-        what = "leads" if came else f"was asked to lead and does not ({type(result).__name__})"
+        expected = isinstance(result, HandedOver | NotLeader)
         self._events.tell(
-            "transfer", f"for operator {operator} node {to} {what}",
-            level="info" if came else "warning", shard=shard,
+            "transfer", f"for operator {operator} {_outcome(result, to)}",
+            level="info" if expected else "warning", shard=shard,
         )  # fmt: skip
         return result
 
@@ -81,3 +80,20 @@ class Steering:
         text = f"for operator {operator} preferred seats were asked to lead {len(asked)} shards"
         self._events.tell("transfer", text)
         return asked
+
+
+def _outcome(result: TransferResult, to: int) -> str:
+    """What became of it, as an event says it."""
+    match result:
+        case HandedOver():
+            return f"node {to} leads"
+        case NotLeader(leader):
+            who = f"node {leader} leads already" if leader else "nobody is known to lead"
+            return f"nothing was handed over here: {who}"
+        case NoVoter(reason) | Unwilling(reason):
+            return f"nothing was handed over: {reason}"
+        case NotInTime(leader):
+            who = f"node {leader} leads" if leader else "nobody is known to lead"
+            return f"node {to} was asked to lead and does not: {who}"
+        case _:
+            assert_never(result)

@@ -45,10 +45,14 @@ def reasons(
             said.append((place, answer))
     few = {place.node for place, _ in said if 1 + links.heard(place.node) < len(places) // 2 + 1}
     lines += [*_of_shards(shards), *_of_links(said, links, len(places), few)]
+    orphans = {line.shard for line in shards if line.leader is None}
     newest = max((report.revision for _, report in said), default=0)
     for place, report in said:
         lines += [f"{place.name} {line}" for line in _of_seat(place, report, shards)]
         told = TOLD_APART | (FOLLOWS if place.node in few else frozenset())
+        unled = {group.shard for group in report.groups if not group.leader}
+        if unled and unled <= orphans:  # it is said of the shards already
+            told |= {"quorum"}
         lines += [f"{place.name}{line}" for line in _of_node(report, newest, told)]
     return [cut(line, MAX_LINE) for line in lines]
 

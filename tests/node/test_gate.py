@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from chaos.sim import World as SimWorld
+from cluster.handover import HandedOver, NotInTime, NotLeader, NoVoter, Unwilling
 from cluster.room import Space
-from node.events import Events
+from node.events import Events, Query
 from node.gate import Gate
 from node.health import Picture, checks
 from node.problems import Code, Problem
@@ -75,3 +76,27 @@ def test_a_node_on_its_way_out_is_not_called_back():
         desk.undrain("ada")
     assert desk._gate.drained
     assert sim.nodes[1].host.status().drained
+
+
+@pytest.mark.parametrize(
+    ("result", "level", "words"),
+    [
+        (HandedOver(2), "info", "node 2 leads"),
+        (NotLeader(2), "info", "nothing was handed over here: node 2 leads already"),
+        (NotLeader(0), "info", "nothing was handed over here: nobody is known to lead"),
+        (NoVoter("there is no shard 9"), "warning", "nothing was handed over: there is no shard 9"),
+        (Unwilling("node 2 is not connected"), "warning", "over: node 2 is not connected"),
+        (NotInTime(3), "warning", "node 2 was asked to lead and does not: node 3 leads"),
+    ],
+)
+async def test_the_event_of_a_transfer_says_what_became_of_it(result, level, words):
+    async def ask(_shard, _to):
+        return result
+
+    events = Events(SimpleNamespace(log=lambda *_args, **_facts: None))
+    desk = Steering(None, Gate(), ask, lambda: False, events)
+    assert await desk.transfer("ada", 9, 2) == result
+    (told,) = events.page(Query()).events
+    assert (told.level, told.shard) == (level, 9)
+    assert told.text.startswith("for operator ada n")
+    assert told.text.endswith(words)

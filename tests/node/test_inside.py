@@ -107,7 +107,9 @@ async def test_the_ops_listener_says_alive_ready_and_why_not(world, picture):
     assert (await ask(ops, "/livez")).status == 503
     not_ready = await ask(ops, "/readyz")
     assert (not_ready.status, not_ready.text) == (503, "[-] hsm: pulled out\nnot ready\n")
-    assert (await ask(ops, "/")).status == 404
+    lost = await ask(ops, "/status")
+    assert lost.status == 404
+    assert all(page in lost.text for page in ("/ (the console)", "/livez", "/readyz", "/metrics"))
     assert (await ask(ops, "/livez", "POST")).status == 405
 
 

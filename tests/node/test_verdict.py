@@ -358,3 +358,27 @@ def test_texts_are_one_printable_line_of_bounded_length():
     for text in (found.alarms[0], next(iter(found.checks))):
         assert len(text) == MAX_TEXT
         assert text.isprintable()
+
+
+def no_leader(told, *nodes):
+    """These nodes know no leader of shard 2, and say on their page that they are not ready."""
+    for node in nodes:
+        *rest, last = told[node].groups
+        groups = [*rest, f.changed(last, role="follower", leader=0)]
+        told[node] = f.changed(
+            f.failing(told[node], "quorum", "no leader known for shard 2"), groups=groups
+        )
+
+
+def test_a_shard_without_a_leader_is_said_once_and_not_of_each_node_again():
+    told = f.five()
+    no_leader(told, *f.DCS)
+    assert judge(f.PLACES, told).why == ["no leader for shard 2"]
+
+
+def test_a_node_that_alone_knows_no_leader_is_named():
+    told = f.five()
+    no_leader(told, 5)
+    assert judge(f.PLACES, told).why == [
+        "node 5 (stockholm) is not ready: quorum (no leader known for shard 2)"
+    ]
