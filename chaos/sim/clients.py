@@ -224,19 +224,17 @@ class Clients:
 
     def _login(self, job: Job, lane: _Lane) -> Work:
         del lane
-        who = self.accounts[job.account]
-        attempt = self.new_attempt(job)
-        reply = yield from _until_ok(job, self.attempt(who, attempt))
-        proof = self._proof(who, attempt, reply, forged=False)
-        if proof is not None:
-            yield from _until_ok(job, proof)
+        yield from self._proven(job, forged=False)
 
     def _forge(self, job: Job, lane: _Lane) -> Work:
         del lane
+        yield from self._proven(job, forged=True)
+
+    def _proven(self, job: Job, *, forged: bool) -> Work:
         who = self.accounts[job.account]
         attempt = self.new_attempt(job)
         reply = yield from _until_ok(job, self.attempt(who, attempt))
-        proof = self._proof(who, attempt, reply, forged=True)
+        proof = self._proof(who, attempt, reply, forged=forged)
         if proof is not None:
             yield from _until_ok(job, proof)
 
