@@ -38,6 +38,8 @@ def let_go(descriptor: int, offset: int = 0, length: int = 0) -> None:
 def write_out(descriptor: int, offset: int, length: int) -> None:
     """Wait until the disk has got so much of a file, and let it go.
 
+    On an overlay (of a container) Linux does not wait, and lets go of less.
+
     Raises:
         OSError: the disk failed to write it.
 
