@@ -305,7 +305,7 @@ def test_nothing_that_must_not_be_kept_is_in_the_state(phone: Phone) -> None:
         kept = phone.state.read_bytes()
         for secret in (KEY.hex(), second_bytes.to_text(KEY), PASSWORD, "a token"):
             assert secret not in text
-        assert all(value.encode() not in kept for value in ("ke1", "record_id", PASSWORD))
+        assert all(value.encode() not in kept for value in ("record_id", PASSWORD))
         assert phone.state.stat().st_mode & 0o777 == 0o600
 
 
