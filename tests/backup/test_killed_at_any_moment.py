@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KEY = bytes(range(32))
 DEATHS = 50
+STRUCK = 13
+"""So many of them, at least, come before the backup is there."""
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def test_the_first_backup_is_whole_wherever_the_second_dies(
     whole_run_s = dying(storage, phone, None)["seconds"]
     names_of_second = {path.name for path in files_below(storage)}
     ends = []
-    for _ in range(DEATHS):
+    while len(ends) < DEATHS or ends.count(("killed", 1)) < STRUCK:
         shutil.rmtree(storage)
         shutil.copytree(first, storage)
         ended = dying(storage, phone, rng.uniform(0, whole_run_s * 1.05))
@@ -88,8 +90,8 @@ def test_the_first_backup_is_whole_wherever_the_second_dies(
         ends.append((ended["how"], generation))
         if ended["how"] == "done":
             assert generation == 2
-    # The deaths did strike a backup at work, and the last one's leavings go with the next run.
-    assert ends.count(("killed", 1)) > DEATHS // 4
+            whole_run_s = ended["seconds"]  # the first one may have waited for a processor
+    # The last one's leavings go with the next run.
     assert dying(storage, phone, None)["how"] == "done"
     left = {path.name for path in files_below(storage)}
     assert len(left) == len(names_of_second)
