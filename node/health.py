@@ -59,6 +59,7 @@ def checks(picture: Picture) -> tuple[Check, ...]:
     status, space = picture.status, picture.space
     leaderless = [group.shard for group in status.groups if not group.leader]
     behind = [group.shard for group in status.groups if group.catching_up]
+    in_flight = status.batch_in_flight_ms
     map_free = space.map_total - space.map_used
     return (
         Check("serving", not (picture.draining or picture.drained), _serving(picture)),
@@ -82,7 +83,7 @@ def checks(picture: Picture) -> tuple[Check, ...]:
         Check(
             "disk",
             not (status.slow_disk or picture.is_short),
-            f"slow: a write takes {status.batch_in_flight_ms:.0f} ms, or took over {SLOW_DISK_MS}"
+            f"slow: a write took over {SLOW_DISK_MS} ms, the present one {in_flight:.0f} ms so far"
             if status.slow_disk
             else f"{min(space.disk_free, map_free)} bytes free"
             f"{', too few' if picture.is_short else ''}",

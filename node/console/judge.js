@@ -255,7 +255,7 @@ function clusterAlarms(state) {
   const working = views.filter((status) => status.hsm.healthy).length;
   if (views.length >= majority(state) && working < state.threshold)
     found.push(
-      alarm("bad", `Only ${working} HSMs work; ${state.threshold} are needed`, "ShareGiversShort"),
+      alarm("bad", `${upper(counted(working, "HSM works", "HSMs work"))}; ${state.threshold} are needed`, "ShareGiversShort"),
     );
   return found;
 }
