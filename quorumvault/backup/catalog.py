@@ -135,9 +135,10 @@ def _explain_absence(storage: Storage, keys: Keys) -> None:
     if other_key:
         raise WrongKey(
             f"{storage.shown} holds a backup, but of another key: look whether the account,"
-            " the digits and the storage belong together"
+            " the digits and the storage belong together. If another device has made a new key,"
+            " get that one as on a new phone, with a profile of its own"
         )
     raise NoBackup(
-        f"{storage.shown} holds no complete backup; make one with `quorumvault backup create`,"
-        " or check the storage's address"
+        f"{storage.shown} holds no complete backup: check its address, and that its disk is"
+        " connected; `quorumvault backup create` makes a new one"
     )

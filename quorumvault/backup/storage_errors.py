@@ -57,6 +57,8 @@ _FULL_WORDS: Final = re.compile(
     r"|no space left|storage ?quota|over ?quota|not enough (?:space|storage)|storage limit",
     re.IGNORECASE,
 )
+_HTTPX_HINT: Final = re.compile(r"\s*For more information check: \S+")
+"""httpx ends with the address of a page about HTTP, which helps no owner of a backup."""
 _RATE_WORDS: Final = re.compile(
     r"slow ?down|rate ?limit|too many requests|reduce your request rate", re.IGNORECASE
 )
@@ -161,8 +163,9 @@ def _hear(error: BaseException) -> _Heard:
     chain = list(_causes(error))
     codes = [code for one in chain if (code := _code(one))]
     code = next((code for code in codes if not code.isdigit()), "".join(codes[:1]))
+    text = next((str(one) for one in reversed(chain) if str(one)), type(error).__name__)
     return _Heard(
-        text=next((str(one) for one in reversed(chain) if str(one)), type(error).__name__),
+        text=_HTTPX_HINT.sub("", text),
         words=" ".join([*map(str, chain), code]),
         classes={cls.__name__ for one in chain for cls in type(one).__mro__},
         errnos={one.errno for one in chain if isinstance(one, OSError) and one.errno is not None},

@@ -6,7 +6,9 @@ and heavy packages by the code that needs them, so that all of them start quickl
 
 from __future__ import annotations
 
+import os
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -128,13 +130,22 @@ def _group(command: object) -> TyperGroup:
     return command
 
 
+def _told(text: str) -> str:
+    """One line; where a person reads it, broken between words and as wide as the terminal is."""
+    if sys.stderr.isatty():
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+        if width:  # some have none
+            text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    return f"{text}\n"
+
+
 def main() -> None:
     """Run one command; a known failure is one line on stderr and its exit code."""
     completion.get_ready()
     try:
         command()(prog_name=completion.PROGRAM)
     except Failure as failure:
-        sys.stderr.write(f"quorumvault: {failure}\n")
+        sys.stderr.write(_told(f"quorumvault: {failure}"))
         sys.exit(failure.exit_code)
     except KeyboardInterrupt:
         sys.exit(Exit.CANCELLED)

@@ -156,8 +156,8 @@ def think_first(remaining: int, *, can_ask: bool, yes: bool, told: bool = False)
     stake = f"{guesses}; at 0 the key is destroyed for ever, and the backup with it"
     if not remaining:
         stake = (
-            "no guess remains, and a new one is refused; only a guess of this device that got no"
-            " answer is repeated by the same password, within two minutes"
+            "no guess remains, and a new one is refused; but the last one of this device got no"
+            " answer, and the same password repeats it, within two minutes"
         )
     if yes:
         return

@@ -36,7 +36,7 @@ from quorumvault.backup.errors import (
     WrongKey,
 )
 from quorumvault.cli.exits import Exit, Failure
-from quorumvault.errors import Unavailable, VaultError, WrongPassword
+from quorumvault.errors import Exhausted, Locked, Unavailable, VaultError, WrongPassword
 
 _EXIT_OF_ERROR: Final[tuple[tuple[type[BackupError], Exit], ...]] = (
     (WrongKey, Exit.DENIED),
@@ -67,6 +67,14 @@ _EXIT_OF_ERROR: Final[tuple[tuple[type[BackupError], Exit], ...]] = (
 )
 
 
+GONE: Final = (
+    "all guesses are used, and the vault destroys the key for ever: whoever has no device that"
+    " still knows it has lost the backup. On one that does, `quorumvault backup change-password`"
+    " locks the key anew; without one, `quorumvault backup enable` begins anew"
+)
+"""After the last wrong guess."""
+
+
 class Told(Failure):
     """A failure whose JSON is on stdout already."""
 
@@ -79,6 +87,21 @@ def exit_code(error: BackupError | VaultError) -> Exit:
         return vault_exits.exit_code(error)
     known = (code for kind, code in _EXIT_OF_ERROR if isinstance(error, kind))
     return next(known, Exit.UNEXPECTED)
+
+
+def message(error: BackupError | VaultError) -> str:
+    """What the owner of a backup is told of it, in one line."""
+    if isinstance(error, WrongPassword) and not error.remaining:
+        return f"wrong password; {GONE}"
+    if isinstance(error, Exhausted | Locked):
+        return GONE
+    text = one_line(str(error))
+    if isinstance(error, Unavailable) and error.charged == "unknown":
+        text += (
+            " Whether this guess was counted is not known: typing the same password again repeats"
+            " the same attempt, free of a new charge."
+        )
+    return text
 
 
 def facts(error: BaseException) -> dict[str, object]:

@@ -22,12 +22,12 @@ from quorumvault.backup.errors import BackupError, Cancelled, Damaged
 from quorumvault.backup.storage import Storage
 from quorumvault.cli import backup_profile
 from quorumvault.cli.backup_ask import talk
-from quorumvault.cli.backup_exits import Told, exit_code, facts, one_line
+from quorumvault.cli.backup_exits import Told, exit_code, facts, message, one_line
 from quorumvault.cli.backup_options import Output, Place, Reached
 from quorumvault.cli.backup_show import say
 from quorumvault.cli.exits import Exit, Failure
 from quorumvault.cli.record_reach import leave_no_core, reach_of
-from quorumvault.errors import Unavailable, VaultError
+from quorumvault.errors import VaultError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +118,8 @@ def _ending(output: Output, again: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, EOFError, Cancelled) as error:
+        if talk.is_terminal and not isinstance(error, Cancelled):
+            talk.print()  # the question, and ^C behind it, have their line to themselves
         stopped = Failure(f"stopped. {again}", Exit.CANCELLED)
         _say_of(output, "Cancelled", str(stopped))
         raise stopped from error
@@ -153,9 +155,9 @@ def needed_storage(settings: Settings) -> str:
     """
     if settings.storage is None:
         raise typer.BadParameter(
-            "this device knows of no backup yet (`quorumvault backup enable` turns them on); to"
-            " go on, say where the copies are: --storage URL (or $QUORUMVAULT_STORAGE); a folder,"
-            " s3://…, webdav://…"
+            "say where the copies are, or shall be: --storage URL (or $QUORUMVAULT_STORAGE), a"
+            " folder, s3://…, webdav://…; this device knows of no backup yet (`quorumvault backup"
+            " enable` turns them on)"
         )
     return settings.storage
 
@@ -285,17 +287,12 @@ def absolute(path: Path) -> str:
 
 
 def _fail(error: BackupError | VaultError, output: Output) -> NoReturn:
-    message = one_line(str(error))
-    if isinstance(error, Unavailable) and error.charged == "unknown":
-        message += (
-            " Whether this guess was counted is not known: typing the same password again repeats"
-            " the same attempt, free of a new charge."
-        )
+    told = message(error)
     if output is Output.JSON:
-        say(facts(error) | {"message": message})
+        say(facts(error) | {"message": told})
     elif isinstance(error, Damaged):
         for each in error.files[:MAX_TOLD]:
             talk.print(f"damaged: {one_line(each)}", markup=False)
         if len(error.files) > MAX_TOLD:
             talk.print(f"and {len(error.files) - MAX_TOLD} more (-o json names them)")
-    raise Failure(message, exit_code(error)) from error
+    raise Failure(told, exit_code(error)) from error

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from quorumvault._state import StateFile
 from quorumvault.cli import backup_ask
 from quorumvault.cli.backup import Lock
 from quorumvault.cli.backup_ask import talk
-from quorumvault.cli.backup_exits import one_line
+from quorumvault.cli.backup_exits import GONE, one_line
 from quorumvault.cli.backup_open import check_vault_options, run
 from quorumvault.cli.backup_show import Bars, facts_of, plural, size, speed, stoppable
-from quorumvault.errors import NotRegistered, WrongPassword
+from quorumvault.errors import Exhausted, NotRegistered, WrongPassword
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +104,8 @@ def _by_password(opened: Opened, password_file: str | None, *, yes: bool) -> Non
                 "the vault keeps no key for this account: check --account; with 64 digits the way"
                 " is --key"
             )
+        if not remaining and not _waits(opened):
+            raise Exhausted(GONE)
         backup_ask.think_first(remaining, can_ask=can_ask, yes=yes, told=told)
         secret = backup_ask.old_password(password_file)
         talk.print("Asking the vault …")
@@ -115,3 +118,8 @@ def _by_password(opened: Opened, password_file: str | None, *, yes: bool) -> Non
             told = True
         else:
             return
+
+
+def _waits(opened: Opened) -> bool:
+    """Whether a guess of this device got no answer: it may still be repeated."""
+    return StateFile(opened.profile / "vault.json").load().attempt is not None

@@ -16,7 +16,7 @@ from quorumvault.backup.errors import AlreadyEnabled, NotEnabled
 from quorumvault.cli import backup_ask
 from quorumvault.cli.backup import Lock
 from quorumvault.cli.backup_ask import talk
-from quorumvault.cli.backup_exits import one_line
+from quorumvault.cli.backup_exits import GONE, one_line
 from quorumvault.cli.backup_open import absolute, check_storage, check_vault_options, run, shown
 from quorumvault.cli.backup_options import Output, Place, Reached
 from quorumvault.cli.backup_show import (
@@ -340,6 +340,7 @@ def status(place: Reached, *, guesses: bool) -> None:
             "account": opened.settings.account,
             "paths": list(opened.settings.paths),
             "exclude": list(opened.settings.exclude),
+            "skip_unreadable": opened.settings.skip_unreadable,
             "profile": str(opened.profile),
         }
         if guesses:
@@ -350,15 +351,43 @@ def status(place: Reached, *, guesses: bool) -> None:
         for name, text in _status_lines(opened, found):
             print_line(f"{name + ':':13} {text}")
         if guesses:
-            left = told["guesses_remaining"]
-            print_line(f"{'guesses left:':13} {'the vault keeps no key' if left is None else left}")
+            left = _guesses_left(found, told["guesses_remaining"])
+            print_line(f"{'guesses left:':13} {left}")
 
     run(place, work, "Nothing was changed.", anywhere=True)
 
 
+def _guesses_left(found: Status, count: object) -> str:
+    if found.mode == "digits":
+        return "none are counted: with 64 digits the vault is not asked"
+    if count is None:
+        return "the vault keeps no key"
+    if count == 0:
+        return f"0; {GONE}"
+    return str(count)
+
+
 def _status_lines(opened: Opened, found: Status) -> Iterator[tuple[str, str]]:
     """What a person wants to know of it; JSON has the rest."""
+    yield from _newest_lines(found)
     settings = opened.settings
+    if found.unfinished is not None:
+        yield "unfinished", found.unfinished
+    if settings.paths:
+        yield "of", ", ".join(settings.paths)
+    if settings.exclude:
+        yield "without", ", ".join(settings.exclude)
+    if settings.skip_unreadable:
+        yield "left out", "what can't be read (--skip-unreadable); name the PATHS again to end that"
+    if settings.storage is not None:
+        yield "storage", shown(settings.storage)
+    if settings.account is not None:
+        yield "account", settings.account
+    yield "profile", str(opened.profile)
+
+
+def _newest_lines(found: Status) -> Iterator[tuple[str, str]]:
+    """How the key is locked, and how old the backup is."""
     if found.mode == "off":
         yield "backups", "off; `quorumvault backup enable` turns them on, `restore` gets one back"
     else:
@@ -371,14 +400,3 @@ def _status_lines(opened: Opened, found: Status) -> Iterator[tuple[str, str]]:
             yield "last backup", f"number {found.generation}, by another device"
         else:
             yield "last backup", "none yet: `quorumvault backup create PATHS…` makes one"
-    if found.unfinished is not None:
-        yield "unfinished", found.unfinished
-    if settings.paths:
-        yield "of", ", ".join(settings.paths)
-    if settings.exclude:
-        yield "without", ", ".join(settings.exclude)
-    if settings.storage is not None:
-        yield "storage", shown(settings.storage)
-    if settings.account is not None:
-        yield "account", settings.account
-    yield "profile", str(opened.profile)

@@ -400,4 +400,4 @@ def test_a_command_that_holds_secrets_leaves_no_core_and_asks_not_for_a_guess_th
     monkeypatch.setattr(backup_ask, "confirmed", lambda question: asked.append(question) or True)
     backup_ask.think_first(0, can_ask=True, yes=False)
     assert asked == ["Repeat that guess now?"]
-    assert "a new one is refused" in " ".join(capsys.readouterr().err.split())
+    assert "the last one of this device got no answer" in " ".join(capsys.readouterr().err.split())

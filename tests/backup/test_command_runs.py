@@ -485,7 +485,9 @@ def test_a_name_that_is_not_in_the_backup_is_told(shell):
 
 def test_an_empty_storage_has_no_backup(shell):
     shell.with_digits()
-    assert shell.fails("verify")[0] == 7
+    code, told = shell.fails("verify")
+    assert code == 7
+    assert "check its address, and that its disk is connected" in told["message"]
     assert shell.fails("list")[0] in {0, 7}
     assert shell.fails("restore", str(shell.folder / "x"))[0] == 7
 
@@ -499,6 +501,8 @@ def test_a_symlink_is_named_and_can_be_left_out(shell):
     made = shell.ok("create", str(shell.files), "--skip-unreadable")
     assert len(made["skipped"]) == 1
     assert shell.ok("create")["skipped"] == made["skipped"]
+    assert shell.ok("status")["skip_unreadable"]
+    assert "what can't be read" in shell.run("status", text=True).stdout
 
 
 def test_an_unreadable_file_stops_the_backup(shell):

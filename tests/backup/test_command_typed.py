@@ -171,10 +171,16 @@ def test_ctrl_c_at_a_question_ends_it_with_130_and_says_what_comes_next(person):
     with person.at("enable", "--password", "--account", "alice") as screen:
         screen.expect("New password: ")
         screen.press(CTRL_C)
-        screen.expect("quorumvault: stopped. The same command")
+        screen.expect("\nquorumvault: stopped. The same command")
         assert screen.end() == 130
         assert "Traceback" not in screen.screen
     assert person.served.vault.record is None
+
+
+def test_a_message_is_broken_between_words(person):
+    with person.at("create", str(person.files), columns=60) as screen:
+        screen.expect("on this device: `quorumvault\nbackup enable` first")
+        assert screen.end() == 7
 
 
 def test_a_key_of_another_phone_in_the_vault_is_not_destroyed_unasked(person):
@@ -224,3 +230,27 @@ def test_ctrl_c_in_a_long_backup_ends_it_where_the_same_command_goes_on(person):
         assert "Traceback" not in screen.screen
     video.unlink()
     person.create()
+
+
+def test_after_the_last_guess_it_says_what_is_lost_and_asks_for_no_other(few):
+    with few.at("enable", "--password", "--account", "alice") as screen:
+        screen.hidden("New password: ", PASSWORD)
+        screen.hidden("The same again: ", PASSWORD)
+        assert screen.end() == 0
+    few.create()
+    few.new_phone()
+    target = str(few.folder / "Restored")
+    with few.at("restore", target, "--password", "--account", "alice", columns=300) as screen:
+        for _ in range(3):
+            screen.expect("Try a password now? [y/N]: ")
+            screen.type("y")
+            screen.hidden("Password: ", "wrong-umbrella-83-tangent")
+        screen.expect("wrong password; all guesses are used, and the vault destroys the key")
+        assert screen.end() == 6
+    with few.at("restore", target, "--password", "--account", "alice", columns=300) as screen:
+        screen.expect("no device that still knows it has lost the backup")
+        assert "[y/N]" not in screen.screen
+        assert screen.end() == 6
+    with few.at("status", "--guesses", "--account", "alice", columns=300) as screen:
+        screen.expect("guesses left: 0; all guesses are used")
+        assert screen.end() == 0
