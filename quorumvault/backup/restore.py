@@ -102,6 +102,7 @@ def restore(
 
     """
     selection = Selection(only)
+    _refuse_storage(storage, target)
     folder, made = open_target(target)
     try:
         work = _Work(storage, keys, target, folder, selection, progress)
@@ -116,6 +117,18 @@ def restore(
         raise
     finally:
         os.close(folder)
+
+
+def _refuse_storage(storage: Storage, target: Path) -> None:
+    """Whoever sees the sealed copies would see the files beside them."""
+    if storage.folder is None:
+        return
+    place = os.path.realpath(storage.folder)
+    if os.path.commonpath([place, os.path.realpath(target)]) == place:
+        raise TargetRefused(
+            f"{target} lies in the storage {storage.shown}, where others could read all of it;"
+            " restore to another folder"
+        )
 
 
 class _Work:

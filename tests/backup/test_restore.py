@@ -331,6 +331,21 @@ def test_an_existing_target_stays_and_one_that_was_made_goes_when_it_fails(
 # ---------------------------------------------------------------- symlinks and swaps
 
 
+@pytest.mark.parametrize("inside", [".", "new/deeper", "link/deeper"])
+def test_nothing_is_restored_into_the_storage_where_all_could_be_read(
+    tmp_path: Path, inside: str
+) -> None:
+    with Storage(str(tmp_path / "storage")) as storage:
+        put_backup(storage, KEYS, TREE)
+        (tmp_path / "storage" / "link").symlink_to(tmp_path / "storage")
+        before = sorted((tmp_path / "storage").rglob("*"))
+        with pytest.raises(TargetRefused, match="lies in the storage"):
+            restore(storage, KEYS, tmp_path / "storage" / inside)
+        assert sorted((tmp_path / "storage").rglob("*")) == before
+        restore(storage, KEYS, tmp_path)  # beside it is the owner's own choice
+    assert (tmp_path / "Messages").exists()
+
+
 def test_a_symlink_for_a_folder_in_the_target_is_refused(storage: Storage, target: Path) -> None:
     put_backup(storage, KEYS, TREE)
     victim = target.parent / "victim"
