@@ -201,7 +201,7 @@ def test_a_second_process_on_one_directory_is_refused_and_the_first_goes_on(
         node.config.write_text(config)
     assert code == 8
     assert f"is in use by process {first.process.pid}: stop that node first" in line
-    assert vault.probe(OTHER, "/readyz")[0] == 200
+    wait_until(lambda: vault.probe(OTHER, "/readyz")[0] == 200, "the other serves as before")
 
 
 def test_the_token_of_another_node_is_refused(down: DiskVault) -> None:
