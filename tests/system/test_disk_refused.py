@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from disk_vault import mount, unmount
+from harness import wait_until
 
 from chaos.process_disk import STORE_FILE, why_no_mount
 from cluster.datadir import DataDir
