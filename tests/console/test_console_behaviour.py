@@ -12,7 +12,7 @@ from spectator import probe
 if TYPE_CHECKING:
     from spectator import Spectator
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]  # one of them starts the vault, too
 
 HOSTILE = '<img src=x onerror="window.hit=1"><b>x</b>'
 LEAST_CONTRAST = 4.5
