@@ -128,9 +128,8 @@ class Listener:
             except OSError as error:
                 if error.errno not in _OUT_OF_FILES:
                     continue  # it was gone before it was taken; accept(2) wants it tried again
-                if (
-                    turn == 0
-                ):  # later ones mean nothing: Linux looks for a file first, then whom for
+                # Linux looks for a file first, then whom for: only the first refusal counts.
+                if turn == 0:
                     pause_s = PAUSES_S[self._make_room()]
                     self._loop.remove_reader(self._socket)
                     self._pause = self._loop.call_later(pause_s, self._resume)
