@@ -59,6 +59,23 @@ need_docker() {
     fi
 }
 
+# One command of this clone at a time: two at once would draw two PINs for one token.
+alone() {
+    exec 9<"$here/compose.sh"
+    flock --nonblock 9 || {
+        say "  another make up, roll, stop or down of this clone is at work: waiting for it"
+        flock 9
+    }
+}
+
+# A stack that another clone brought up is that clone's: its PINs are there and not here.
+own_clone() {
+    home=$(docker ps --all --filter "label=com.docker.compose.project=$project" \
+        --format '{{.Label "com.docker.compose.project.working_dir"}}' | sort -u | head -n 1)
+    [ ! -d "$home" ] || [ "$home" -ef "$here" ] ||
+        fail "the vault '$project' was brought up from $home: work there, or bring up a second one beside it (deploy/README.md)"
+}
+
 # The files that make this stack: ours, and those that the last `make up` was told of.
 compose() {
     # shellcheck disable=SC2086 # one word or two
@@ -95,8 +112,9 @@ wait_ready() {
         until ready "$node"; do
             if [ "$(date +%s)" -ge "$deadline" ]; then
                 docker logs --tail 5 "$node" >&2 || true
+                docker exec "$node" /usr/local/lib/quorumvault/healthy.sh >&2 || true
                 own_address "$seat"
-                fail "$node is not ready after $ready_seconds s: its last lines are above ('docker logs $node')"
+                fail "$node is not ready after $ready_seconds s: above are its last lines ('docker logs $node') and the checks that fail"
             fi
             sleep 0.2
         done

@@ -6,6 +6,8 @@ set -eu
 . "$(dirname "$0")/compose.sh"
 
 need_docker
+own_clone
+alone
 if [ -z "$(ours)$(
     docker volume ls --quiet --filter "label=com.docker.compose.project=$project")" ] && [ ! -e "$run" ]; then
     say "nothing is there"

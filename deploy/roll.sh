@@ -9,6 +9,8 @@ set -eu
 . "$(dirname "$0")/compose.sh"
 
 need_docker
+own_clone
+alone
 [ -e "$run/connection.json" ] || fail "no vault was brought up here: 'make up'"
 chosen=${SEATS:-$seats}
 for seat in $chosen; do

@@ -6,6 +6,7 @@ set -eu
 . "$(dirname "$0")/compose.sh"
 
 need_docker
+own_clone
 [ -e "$run/connection.json" ] || fail "no vault was brought up here: 'make up'"
 docker ps --all --filter "label=com.docker.compose.project=$project" --filter "name=$project-node-" \
     --format '{{.Names}}  {{.Status}}  {{.Image}}' | sort

@@ -6,6 +6,8 @@ set -eu
 . "$(dirname "$0")/compose.sh"
 
 need_docker
+own_clone
+alone
 [ -e "$run" ] && [ -n "$(ours)" ] || {
     say "nothing is up: 'make up' brings it up"
     exit 0

@@ -100,7 +100,10 @@ wait_watchers() {
     done
 }
 
+trap 'say "Interrupted. Nothing is lost: \"make up\" goes on from here, \"make down\" removes what is there."; exit 130' INT
 need_docker
+own_clone
+alone
 choose_wan
 choose_monitoring
 free_ports

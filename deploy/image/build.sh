@@ -19,12 +19,12 @@ commit=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
 [ -z "$(git -C "$root" status --porcelain 2>/dev/null)" ] || commit=$commit-changed
 echo "  image $name of $commit" >&2
 log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+trap 'exit 130' INT TERM
 # The host's network: apt-get must reach Debian also where containers are not let out.
 if ! DOCKER_BUILDKIT=0 docker build --network host --tag "$name" \
     --build-arg "VERSION=$version" --build-arg "COMMIT=$commit" "$context" >"$log" 2>&1; then
     tail -n 25 "$log" >&2
     echo "the image was not built: see the lines above" >&2
-    rm -f "$log"
     exit 1
 fi
-rm -f "$log"

@@ -7,8 +7,10 @@ rolled, stopped, brought back, destroyed. Each leaves it healthy for the next.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -208,6 +210,11 @@ async def test_a_data_center_off_the_mesh_says_so_and_spends_nothing(stack, tmp_
             wait_until, lambda: stack.checks(3)[0] == 503, "the cut node says that it is not ready"
         )
         assert "[-]" in stack.checks(3)[1]
+        health = await asyncio.to_thread(
+            said, "docker", "exec", stack.container(3), "/usr/local/lib/quorumvault/healthy.sh"
+        )
+        assert health.returncode == 1
+        assert health.stdout.startswith("[-] ")
         with pytest.raises(Unavailable) as refused:
             await asyncio.to_thread(alone, stack, 3)
         assert refused.value.charged == "no"
@@ -268,6 +275,40 @@ def test_up_again_changes_nothing(stack):
     assert stack.connection["cluster_id"] == cluster
     assert started(stack) == before
     kept(stack)
+
+
+def test_two_commands_at_once_come_one_after_the_other(stack):
+    """Two first `make up` at once would draw two PINs for one token."""
+    with (ROOT / "deploy/compose.sh").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [ROOT / "deploy/up.sh", "--check"],
+            env=stack.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert "is at work: waiting for it" in second.stderr.readline()
+        assert second.poll() is None
+    assert second.communicate(timeout=READY_S) == (None, "")
+    assert second.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["up.sh", "roll.sh", "stop.sh", "down.sh", "status.sh"])
+def test_another_clone_leaves_this_stack_alone(stack, tmp_path, name):
+    other = tmp_path / "other clone"
+    shutil.copytree(ROOT / "deploy", other / "deploy")
+    done = subprocess.run(
+        [other / "deploy" / name],
+        check=False,
+        env=stack.environment | {"CONFIRM": "yes"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=READY_S,
+    )
+    assert done.returncode == 1
+    assert f"was brought up from {ROOT / 'deploy'}: work there" in done.stderr
+    assert stack.all_ready()
 
 
 def test_stop_drains_and_up_brings_everything_back(stack):
