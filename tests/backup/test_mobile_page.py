@@ -18,7 +18,7 @@ import sodium_client as sodium
 
 from engines import _engines, identifiers
 from engines.encoding import b64u_encode, enc
-from node import answers, fields, main, problems, tokens
+from node import answers, fields, listener, problems, tokens
 from node.config import Limits
 from quorumvault import _asking, _boxes, _core, _recovery, _state, _transport, _wire, _witness
 from quorumvault._patience import DEFAULT_TIMEOUT_S
@@ -302,7 +302,7 @@ def test_time_outs_and_limits_on_the_page_are_the_sdks_and_the_nodes():
         "longest wait; each is twice the one before": f"{_core.LONGEST_WAIT_S:g} s",
         "random lengthening of a wait, at most": f"{_transport.JITTER:.0%}".replace("%", " %"),
         "largest answer that is read": f"{_wire.MAX_ANSWER_BYTES:,} bytes",
-        "idle connection is closed by the node": f"{main.KEEPALIVE_S:g} s",
+        "idle connection is closed by the node": f"{listener.KEEPALIVE_S:g} s",
         "requests of an account at a node in a minute": f"{Limits().account_per_minute}",
     }
 
