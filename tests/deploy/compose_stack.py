@@ -71,6 +71,7 @@ class Stack:
             "QUORUMVAULT_IMAGE": IMAGE,
             "QUORUMVAULT_READY_S": str(READY_S),
             "PYTHON": sys.executable,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # has `quorumvault`
         }
 
     def script(
