@@ -150,7 +150,8 @@ def test_the_faults_are_what_they_say(told: Told):
     assert [text for text in seen(report, f.Start) if text != "started"] == []
     assert seen(report, f.Stop)[0].startswith("drained and ended after")
     cut, whole, whole_again = seen(report, f.Partition)
-    assert cut == "12 directions cut, 0 packets were dropped"
+    # How many packets were dropped until the last of them was cut is up to the nodes.
+    assert cut.split(", ")[0] == "12 directions cut"
     for healed in (whole, whole_again):
         directions, packets = healed.split(", ")
         assert directions == "0 directions cut"

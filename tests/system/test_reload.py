@@ -317,7 +317,8 @@ def test_whatever_is_bad_the_old_one_stays_and_an_alarm_is_up_until_it_is_mended
         assert desk.told() == ("", [])
     assert desk.metric(NODE, "quorumvault_configuration_refused") == 0
     # An election of one shard, on a busy machine, is no doing of a reload's: it passes by itself.
-    wait_until(lambda: desk.vault.probe(NODE, "/readyz")[0] == 200, "ready")
+    url = f"{desk.vault.ops_url(NODE)}/readyz"
+    wait_until(lambda: requests.get(url, timeout=5).status_code == 200, "ready")
 
 
 def test_log_level_and_limits_change_and_the_rest_is_told(desk: Reloaded):

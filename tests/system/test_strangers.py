@@ -9,7 +9,7 @@ import re
 import resource
 import socket
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -96,6 +96,11 @@ def links(vault: Vault5, node: int) -> dict[int, bool]:
     return {peer["node"]: peer["connected"] for peer in Desk(vault).status(node)["peers"]}
 
 
+def told_of_connections(vault: Vault5) -> list[dict[str, Any]]:
+    events = Desk(vault).ask("GET", NODE, "events?limit=1000")[1]["events"]
+    return [each for each in events if each["kind"] == "connections"]
+
+
 def tried(account: Account) -> bytes | int:
     """What comes of a login at node 1: the key, or the status of its refusal."""
     try:
@@ -112,8 +117,7 @@ def test_a_crowd_of_clients_keeps_nobody_out(vault: Vault5, account: Account) ->
         assert metric(vault, 'connections_cut_total{listener="client",reason="room"}') > 300
         until_ready(vault)
         assert set(links(vault, NODE).values()) == {True}
-        events = Desk(vault).ask("GET", NODE, "events?limit=1000")[1]["events"]
-        (told,) = [each for each in events if each["kind"] == "connections"]
+        (told,) = wait_until(lambda: told_of_connections(vault), "the watch has looked")
         assert told["text"].startswith(f"the client listener is full ({CLIENTS} connections)")
     assert "127.0.0.1" not in "".join(
         line
