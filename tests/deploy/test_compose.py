@@ -33,6 +33,7 @@ from compose_stack import (
 from customers import crowd
 from harness import wait_until
 
+from chaos.containers import PORTS as CHAOS_PORTS
 from quorumvault import Unavailable, Vault
 from quorumvault.connection import load
 
@@ -346,8 +347,11 @@ def refused_without_a_pin(stack: Stack) -> None:
 
 
 def test_networks_that_somebody_else_has_are_refused_with_a_way_out(stack):
-    """Another project on the same networks finds them taken, says so, and leaves nothing."""
-    other = {"QUORUMVAULT_PROJECT": f"{PROJECT}-2", "QUORUMVAULT_PORTS": "3"}
+    """Another project on the same networks finds them taken, says so, and leaves nothing.
+
+    Its ports are outside those that Linux draws for outgoing connections: nobody has one by chance.
+    """
+    other = {"QUORUMVAULT_PROJECT": f"{PROJECT}-2", "QUORUMVAULT_PORTS": CHAOS_PORTS}
     other["QUORUMVAULT_RUN"] = str(stack.run_dir.with_name("second"))
     try:
         done = stack.script("up.sh", **other)
