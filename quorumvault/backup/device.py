@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 MAX_PROFILE_BYTES: Final = 1 << 20
+VAULT_FILE: Final = "vault.json"
+"""The SDK's state file, in the folder of the profile."""
 
 _FOLDER: Final = 0o700
 
@@ -68,7 +70,7 @@ class Device:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.vault_file = folder / "vault.json"
+        self.vault_file = folder / VAULT_FILE
         self._profile = folder / "profile.json"
 
     def load(self) -> Profile:

@@ -18,6 +18,7 @@ from quorumvault._patience import DEFAULT_TIMEOUT_S
 from quorumvault._state import StateFile
 from quorumvault.backup import storage_names
 from quorumvault.backup.client import Backup
+from quorumvault.backup.device import VAULT_FILE
 from quorumvault.backup.errors import BackupError, Cancelled, Damaged
 from quorumvault.backup.storage import Storage
 from quorumvault.cli import backup_profile
@@ -104,7 +105,7 @@ def run(
         )
         with backup:
             _check_account(backup, former, settings)
-            vault_file = profile / "vault.json"
+            vault_file = profile / VAULT_FILE
             work(
                 Opened(
                     backup, profile, settings, former, place.output, lambda: open_vault(vault_file)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from quorumvault._state import StateFile
+from quorumvault.backup.device import VAULT_FILE
 from quorumvault.cli import backup_ask
 from quorumvault.cli.backup import Lock
 from quorumvault.cli.backup_ask import talk
@@ -122,4 +123,4 @@ def _by_password(opened: Opened, password_file: str | None, *, yes: bool) -> Non
 
 def _waits(opened: Opened) -> bool:
     """Whether a guess of this device got no answer: it may still be repeated."""
-    return StateFile(opened.profile / "vault.json").load().attempt is not None
+    return StateFile(opened.profile / VAULT_FILE).load().attempt is not None

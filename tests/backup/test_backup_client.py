@@ -708,7 +708,8 @@ def test_turning_off_deletes_record_and_key_and_the_copies_if_asked(world, delet
     assert phone.create([world.data]).generation == 1
 
 
-def test_what_a_lost_state_file_hides_never_costs_the_backup_that_counts(world):
+def with_new_key_unheard(world):
+    """A phone whose new key the vault has, but the answer to its activation never came."""
     phone = enabled(world)
 
     def fail(call, answer):
@@ -719,6 +720,11 @@ def test_what_a_lost_state_file_hides_never_costs_the_backup_that_counts(world):
     with pytest.raises(vault_errors.Unavailable):
         phone.new_key([world.data], password=OTHER_PASSWORD)
     world.vault.interfere = None
+    return phone
+
+
+def test_what_a_lost_state_file_hides_never_costs_the_backup_that_counts(world):
+    phone = with_new_key_unheard(world)
     (world.root / "phone" / "vault.json").unlink()
     phone = world.phone()
     assert "old one still counts" in phone.finish().unfinished
@@ -733,16 +739,7 @@ def test_what_a_lost_state_file_hides_never_costs_the_backup_that_counts(world):
 
 
 def test_what_is_backed_up_while_a_new_key_may_count_already_is_got_back_by_it(world):
-    phone = enabled(world)
-
-    def fail(call, answer):
-        reply = answer()
-        return None if call.path.endswith("activation") else reply  # done, and nobody hears of it
-
-    world.vault.interfere = fail
-    with pytest.raises(vault_errors.Unavailable):
-        phone.new_key([world.data], password=OTHER_PASSWORD)
-    world.vault.interfere = None
+    phone = with_new_key_unheard(world)
     world.vault.down = {1, 2, 3, 4, 5}
     (world.data / "messages.db").write_bytes(b"a new message")
     made = world.phone().create([world.data])
